@@ -1,0 +1,1 @@
+"""Budao keeps Python services inside their service level objectives."""
