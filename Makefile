@@ -1,0 +1,92 @@
+# Each target makes what it needs: a virtual environment, Python packages, system packages. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # the steps of `test` are read from top to bottom
+MAKEFLAGS += --no-print-directory
+
+ENV := .venv
+ENV_313 := .venv-3.13
+BIN := $(ENV)/bin
+READY := $(ENV)/.ready
+READY_BENCH := $(ENV)/.ready-bench
+READY_313 := $(ENV_313)/.ready
+
+# Every bench but those with a target of their own; a file whose name starts with _ is shared code.
+BENCHES = $(filter-out bench/_% bench/thresholds.py bench/mutants.py,$(sort $(wildcard bench/*.py)))
+PYTHON_313 = $(shell tools/environment python 3.13)
+
+.PHONY: help up test check bench bench-thresholds mutants docs test-313 quick format explore clean redis
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(READY) ## run the demo: a shop and its failing stock service, with and without the guard
+	@$(BIN)/budao demo guard
+
+test: check pass-313 $(READY) redis ## everything a change must pass: check, a pass on 3.13 if there is one, all tests
+	@$(BIN)/pytest
+
+check: $(READY) ## formatting, lint, types, layers, docs; no tests
+	@echo "ruff format"; $(BIN)/ruff format --check .
+	@echo "ruff check"; $(BIN)/ruff check .
+	@echo "mypy"; $(BIN)/mypy
+	@echo "pyright"; $(BIN)/pyright
+	@echo "import-linter"; $(BIN)/lint-imports --no-cache | sed -n '/^Contracts$$/,$$p'
+	@echo "docs"; $(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+
+quick: $(READY) ## unit and law tests only
+	@$(BIN)/pytest tests/unit tests/laws
+
+explore: $(READY) ## the laws again, with new random examples and many more of them
+	@HYPOTHESIS_PROFILE=explore $(BIN)/pytest tests/laws
+
+format: $(READY) ## let Ruff rewrite what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(READY) ## build the site into build/docs
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "built: build/docs/index.html"
+
+bench: $(READY_BENCH) redis ## speed beside the peers, in one run
+	@for file in $(BENCHES); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+bench-thresholds: $(READY) ## false alarms and regressions caught: static, bare, hardened
+	@$(BIN)/python bench/thresholds.py
+
+mutants: $(READY_BENCH) ## break the guard in small ways and count the breaks no test notices
+	@$(BIN)/python bench/mutants.py
+
+test-313: ## unit and law tests on Python 3.13; fails if there is none
+	@[ -n "$(PYTHON_313)" ] || { echo "no Python 3.13 on this machine" >&2; exit 1; }
+	@$(MAKE) --no-print-directory pass-313
+
+.PHONY: pass-313
+pass-313:
+	@if [ -n "$(PYTHON_313)" ]; then \
+	    $(MAKE) --no-print-directory $(READY_313); \
+	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -p no:cacheprovider tests/unit tests/laws; \
+	else \
+	    echo "no Python 3.13 on this machine: its pass is left out"; \
+	fi
+
+redis:
+	@tools/environment command redis-server redis-server
+
+clean: ## remove what make made
+	rm -rf $(ENV) $(ENV_313) build dist mutants
+
+$(READY): pyproject.toml tools/environment
+	@tools/environment make $(ENV) 3.11+ dev
+	@touch $@
+
+$(READY_BENCH): $(READY)
+	@tools/environment make $(ENV) 3.11+ dev,bench
+	@touch $@
+
+$(READY_313): pyproject.toml tools/environment
+	@tools/environment make $(ENV_313) 3.13 test
+	@touch $@
