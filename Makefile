@@ -12,10 +12,12 @@ ENV_313 := .venv-3.13
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 READY_BENCH := $(ENV)/.ready-bench
+READY_MUTANTS := $(ENV)/.ready-mutants
 READY_313 := $(ENV_313)/.ready
 
-# Every bench but those with a target of their own; a file whose name starts with _ is shared code.
-BENCHES = $(filter-out bench/_% bench/thresholds.py bench/mutants.py,$(sort $(wildcard bench/*.py)))
+# Every bench but those with a target of their own: bench/NAME.py or bench/NAME/__main__.py.
+BENCHES = $(filter-out __init__ thresholds mutants,$(sort \
+    $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)) $(patsubst bench/%.py,%,$(wildcard bench/*.py))))
 PYTHON_313 = $(shell tools/environment python 3.13)
 
 .PHONY: help up test check bench bench-thresholds mutants docs test-313 quick format explore clean redis
@@ -52,13 +54,14 @@ docs: $(READY) ## build the site into build/docs
 	@echo "built: build/docs/index.html"
 
 bench: $(READY_BENCH) redis ## speed beside the peers, in one run
-	@for file in $(BENCHES); do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for name in $(BENCHES); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name"; done
 
 bench-thresholds: $(READY) ## false alarms and regressions caught: static, bare, hardened
-	@$(BIN)/python bench/thresholds.py
+	@$(BIN)/python -m bench.thresholds
 
-mutants: $(READY_BENCH) ## break the guard in small ways and count the breaks no test notices
-	@$(BIN)/python bench/mutants.py
+mutants: $(READY_MUTANTS) ## break the guard in small ways and count the breaks no test notices
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
 
 test-313: ## unit and law tests on Python 3.13; fails if there is none
 	@[ -n "$(PYTHON_313)" ] || { echo "no Python 3.13 on this machine" >&2; exit 1; }
@@ -83,8 +86,12 @@ $(READY): pyproject.toml tools/environment
 	@tools/environment make $(ENV) 3.11+ dev
 	@touch $@
 
-$(READY_BENCH): $(READY)
-	@tools/environment make $(ENV) 3.11+ dev,bench
+$(READY_BENCH): $(READY) bench/requirements.txt
+	@tools/environment make $(ENV) 3.11+ dev --requirement bench/requirements.txt
+	@touch $@
+
+$(READY_MUTANTS): $(READY)
+	@tools/environment make $(ENV) 3.11+ dev,mutants
 	@touch $@
 
 $(READY_313): pyproject.toml tools/environment

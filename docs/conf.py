@@ -137,5 +137,6 @@ def prose(lines: Iterable[str]) -> str:
     """Join lines and escape what reStructuredText would read as markup, except code between backticks."""
     pieces = CODE.split(" ".join(line.strip() for line in lines).strip())
     return "".join(
-        f"``{piece}``" if index % 2 else SPECIAL.sub(r"\\\1", piece).replace("::", ":") for index, piece in enumerate(pieces)
+        f"``{piece}``" if index % 2 else SPECIAL.sub(r"\\\1", piece).replace("::", ":")
+        for index, piece in enumerate(pieces)
     )
