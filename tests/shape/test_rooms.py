@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from itertools import product
@@ -52,11 +53,8 @@ def test_every_pure_room_is_forbidden_to_wait_or_send() -> None:
 
 
 def test_layers_in_the_contract_are_the_layers_in_the_style_page() -> None:
-    written: dict[str, int] = {}
-    for line in (tree.ROOT / "STYLE.md").read_text(encoding="utf-8").splitlines():
-        number, _, rest = line.strip().partition("  ")
-        if number.isdigit() and "/ " in rest:
-            written[rest.split("/")[0].strip()] = int(number)
+    style = (tree.ROOT / "STYLE.md").read_text(encoding="utf-8")
+    written = {room: int(number) for number, room in re.findall(r"^ +(\d+) +(\w+)/ ", style, re.MULTILINE)}
     drawn = tree.ranks()
     assert set(written) == set(drawn)
     for one, other in product(written, repeat=2):
@@ -65,7 +63,7 @@ def test_layers_in_the_contract_are_the_layers_in_the_style_page() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_front_door_says_what_lives_here_and_lists_its_names(room: str) -> None:
-    door = tree.parsed(tree.PACKAGE / room / "__init__.py")
+    door = tree.door_of(room)
     assert ast.get_docstring(door), f"{room}/__init__.py has no docstring"
     names = tree.public_names(door)
     assert names is not None, f"{room}/__init__.py has no __all__"
@@ -85,7 +83,7 @@ def test_other_rooms_are_entered_by_the_front_door(room: str) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_names_taken_from_another_room_are_names_it_offers(room: str) -> None:
-    offered = {other: tree.public_names(tree.parsed(tree.PACKAGE / other / "__init__.py")) or [] for other in ROOMS}
+    offered = {other: tree.public_names(tree.door_of(other)) or [] for other in ROOMS}
     hidden = [
         str(found)
         for path in tree.files_of(room)
