@@ -18,6 +18,7 @@ READY_313 := $(ENV_313)/.ready
 # Every bench but those with a target of their own: bench/NAME.py or bench/NAME/__main__.py.
 BENCHES = $(filter-out __init__ thresholds mutants,$(sort \
     $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)) $(patsubst bench/%.py,%,$(wildcard bench/*.py))))
+FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
 .PHONY: help up test check bench bench-thresholds mutants docs test-313 quick format explore clean redis
@@ -40,7 +41,7 @@ check: $(READY) ## formatting, lint, types, layers, docs; no tests
 	@echo "docs"; $(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 quick: $(READY) ## unit and law tests only
-	@$(BIN)/pytest tests/unit tests/laws
+	@$(BIN)/pytest $(FAST)
 
 explore: $(READY) ## the laws again, with new random examples and many more of them
 	@HYPOTHESIS_PROFILE=explore $(BIN)/pytest tests/laws
@@ -71,7 +72,7 @@ test-313: ## unit and law tests on Python 3.13; fails if there is none
 pass-313:
 	@if [ -n "$(PYTHON_313)" ]; then \
 	    $(MAKE) --no-print-directory $(READY_313); \
-	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -p no:cacheprovider tests/unit tests/laws; \
+	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -p no:cacheprovider $(FAST); \
 	else \
 	    echo "no Python 3.13 on this machine: its pass is left out"; \
 	fi

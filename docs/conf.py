@@ -43,6 +43,7 @@ html_copy_source = False
 SECTION = re.compile(r"^(?P<name>[A-Z][a-z]+):(?:\s{2,}(?P<text>.*)|$)")
 BULLETS = ("- ", "* ")
 SPECIAL = re.compile(r"([\\*_|`])")
+FENCE = re.compile(r"```\w*$")
 CODE = re.compile(r"`+([^`]+)`+")
 
 
@@ -105,9 +106,10 @@ def plain_to_rst(lines: Iterable[str]) -> Iterator[str]:
     """
     for block in blocks(lines):
         first = block[0]
-        if first.startswith((" ", ">>>", "|", "+-", "```")):
-            shown = (line for line in block if not line.startswith("```"))
-            yield from ("::", "", *("   " + line for line in shown), "")
+        if first.startswith((" ", ">>>", "|", "+-")) or FENCE.match(first):
+            shown = ["   " + line for line in block if not FENCE.match(line)]
+            if any(map(str.strip, shown)):
+                yield from ("::", "", *shown, "")
         elif match := SECTION.match(first):
             yield from (f":{match['name']}: {prose([match['text'] or '', *block[1:]])}", "")
         elif first.startswith(BULLETS):
@@ -125,7 +127,7 @@ def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
         if block and not fenced and (starts or not line.strip()):
             yield block
             block = []
-        if line.startswith("```"):
+        if FENCE.match(line):
             fenced = not fenced
         if line.strip() or fenced:
             block.append(line)
@@ -134,9 +136,14 @@ def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def prose(lines: Iterable[str]) -> str:
-    """Join lines and escape what reStructuredText would read as markup, except code between backticks."""
+    """Join lines and escape what reStructuredText would read as markup, except code between backticks.
+
+    A backslash before a space is nothing at all, but ends a word: it lets code touch letters ("`Guard`s"), and at the
+    start it keeps a line from being read as a list, a title or a directive.
+    """
     pieces = CODE.split(" ".join(line.strip() for line in lines).strip())
-    return "".join(
-        f"``{piece}``" if index % 2 else SPECIAL.sub(r"\\\1", piece).replace("::", ":")
+    text = "".join(
+        f"\\ ``{piece.strip()}``\\ " if index % 2 and piece.strip() else SPECIAL.sub(r"\\\1", piece)
         for index, piece in enumerate(pieces)
     )
+    return "\\ " + text.replace("::", ":\\ :")
