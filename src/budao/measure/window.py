@@ -91,12 +91,11 @@ class Window:
         assert (other._bucket_s, other.buckets) == (self._bucket_s, self.buckets), "nor those of different buckets"
         if other._until > self._until:
             self._turn(other._until)
-        buckets, width = self.buckets, len(self.columns)
-        behind = buckets - other._buckets_to(self._until)  # the newest of other's buckets that are in our window
+        width = len(self.columns)
+        apart = other._buckets_to(self._until)
         ours, theirs = self._counts, other._counts[:]  # a copy, since other may be self
-        for back in range(behind):
-            here = self._start(back + buckets - behind)
-            there = other._start(back)
+        for back in range(self.buckets - apart):
+            here, there = self._start(back + apart), other._start(back)
             for column in range(width):
                 ours[column] += theirs[there + column]
                 ours[here + column] += theirs[there + column]

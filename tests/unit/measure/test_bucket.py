@@ -63,13 +63,18 @@ def test_a_caller_is_told_how_long_to_wait() -> None:
     assert bucket.ready_in_s(8.5, Mono(0.0)) == inf
 
 
-def test_who_waits_as_told_is_not_a_rounding_error_too_early() -> None:
+def test_who_waits_as_told_is_neither_a_rounding_error_too_early_nor_late() -> None:
     bucket = TokenBucket(rate_per_s=3.0, burst=0.7)
-    now = 0.1
+    now, too_early = 0.1, 0
     for _ in range(1000):
         assert bucket.take(0.7, Mono(now))
         assert not bucket.take(0.7, Mono(now))
-        now += bucket.ready_in_s(0.7, Mono(now))
+        bare_s = (0.7 - bucket.level_at(Mono(now))) / 3.0
+        too_early += bucket.level_at(Mono(now + bare_s)) < 0.7
+        wait_s = bucket.ready_in_s(0.7, Mono(now))
+        assert wait_s == pytest.approx(bare_s, abs=1e-9)
+        now += wait_s
+    assert too_early > 0  # a bare division would have been, now and then
 
 
 def test_a_rate_so_small_that_the_wait_overflows_is_a_wait_for_ever() -> None:

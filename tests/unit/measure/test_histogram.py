@@ -127,6 +127,11 @@ def test_quantiles_come_from_the_nearest_rank() -> None:
     ]  # fmt: skip
 
 
+def test_a_quantile_is_a_whole_number_in_the_middle_of_its_bucket() -> None:
+    answer = filled(1000, 1001).quantile(0.5)
+    assert (answer, type(answer)) == (1003, int)
+
+
 def test_a_snapshot_stays_as_it_is() -> None:
     histogram = filled(1, 2)
     before = histogram.snapshot()
