@@ -40,12 +40,6 @@ def test_every_open_room_has_a_place_in_the_layers() -> None:
     assert set(ROOMS) <= set(tree.ranks())
 
 
-def test_every_open_room_is_a_required_layer() -> None:
-    contracts = tree.configuration()["tool"]["importlinter"]["contracts"]
-    layers = " ".join(next(contract["layers"] for contract in contracts if contract["id"] == "layers"))
-    assert [room for room in ROOMS if f"({room})" in layers] == []
-
-
 def test_every_pure_room_is_forbidden_to_wait_or_send() -> None:
     contracts = tree.configuration()["tool"]["importlinter"]["contracts"]
     listed = next(contract["source_modules"] for contract in contracts if contract["id"] == "pure")
