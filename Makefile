@@ -69,12 +69,12 @@ mutants: $(READY_MUTANTS) ## break the guard in small ways and count the breaks 
 
 test-313: ## unit and law tests on Python 3.13; fails if there is none
 	@[ -n "$(PYTHON_313)" ] || { echo "no Python 3.13 on this machine" >&2; exit 1; }
-	@$(MAKE) --no-print-directory pass-313
+	@$(MAKE) --silent pass-313
 
 .PHONY: pass-313
 pass-313:
 	@if [ -n "$(PYTHON_313)" ]; then \
-	    $(MAKE) --no-print-directory $(READY_313); \
+	    $(MAKE) --silent $(READY_313); \
 	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -p no:cacheprovider $(FAST); \
 	else \
 	    echo "no Python 3.13 on this machine: its pass is left out"; \
