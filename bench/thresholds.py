@@ -1,6 +1,6 @@
 """False alarms and regressions caught: a fixed threshold, the bare adaptive rule, and the hardened one.
 
-    python -m bench.thresholds [--seed N] [--seeds N] [--days N] [--peak X] [--quick] [--json]
+    python -m bench.thresholds [--seed N] [--seeds N] [--days N] [--peak X] [--brief N] [--quick] [--json]
 
 Generated traffic, minute by minute and wholly from the seed: a daily cycle of load and latency, weekends, wandering
 noise, garbage collection pauses, deploys with a short warm-up, spikes, and real regressions of several sizes and
@@ -78,12 +78,20 @@ class World:
     """One service for some days. `creep` is the factor its latency grows by from the first day to the last."""
 
     def __init__(
-        self, seed: int, days: int, *, regressions_per_day: float = 1.0, creep: float = 1.0, peak: float = 1.0
+        self,
+        seed: int,
+        days: int,
+        *,
+        regressions_per_day: float = 1.0,
+        creep: float = 1.0,
+        peak: float = 1.0,
+        brief: int = 3,
     ) -> None:
         rng = Random(f"world {seed}")
         self.rng = Random(f"calls {seed}")
         self.minutes = days * DAY
         self.creep = creep
+        self.brief = brief
         self.peak = rng.uniform(0.5, peak) if creep == 1.0 else 0.9
         """The P99 at the busiest hour, over the objective."""
         self.first_weekday = rng.randrange(7)
@@ -123,12 +131,14 @@ class World:
         for day in range(self.minutes // DAY):
             if not self._weekend(day * DAY) and rng.random() < 0.8:  # a deploy, one instance after the other
                 start = day * DAY + rng.randrange(9 * 60, 17 * 60)
-                found.append(Slowdown(start, start + rng.randint(1, 3), rng.uniform(1.2, 3.0), rng.uniform(0.1, 0.5)))
+                found.append(
+                    Slowdown(start, start + rng.randint(1, self.brief), rng.uniform(1.2, 3.0), rng.uniform(0.1, 0.5))
+                )
             if rng.random() < 0.3:  # a spike
                 start = day * DAY + rng.randrange(DAY - 5)
-                found.append(Slowdown(start, start + rng.randint(1, 3), rng.uniform(1.2, 4.0)))
+                found.append(Slowdown(start, start + rng.randint(1, self.brief), rng.uniform(1.2, 4.0)))
         with_deploy = [each.start for each in self.regressions if rng.random() < 0.5]  # what goes wrong often came so
-        found += [Slowdown(at, at + rng.randint(1, 3), rng.uniform(1.2, 3.0), 0.3) for at in with_deploy]
+        found += [Slowdown(at, at + rng.randint(1, self.brief), rng.uniform(1.2, 3.0), 0.3) for at in with_deploy]
         return found
 
     def calls(self) -> list[list[float]]:
@@ -249,10 +259,10 @@ def judge(score: Score, alarming: Sequence[int], world: World) -> None:
             score.times.append(first - start + 1)
 
 
-def compare(seeds: Sequence[int], days: int, peak: float) -> dict[str, Score]:
+def compare(seeds: Sequence[int], days: int, peak: float, brief: int = 3) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     for seed in seeds:
-        world = World(seed, days, peak=peak)
+        world = World(seed, days, peak=peak, brief=brief)
         alarming: dict[str, list[int]] = {}
         watching = detectors()
         for minute, took in enumerate(world.calls()):
@@ -331,26 +341,35 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=30, help="how many seeds from there on (default 30)")
     parser.add_argument("--days", type=int, default=14, help="virtual days for each seed (default 14)")
     parser.add_argument("--peak", type=float, default=1.0, help="the tightest service, see above (default 1.0)")
+    parser.add_argument("--brief", type=int, default=3, help="the longest warm-up or spike, in minutes (default 3)")
     parser.add_argument("--quick", action="store_true", help="three seeds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     count = 3 if options.quick else options.seeds
     seeds = range(options.seed, options.seed + count)
     began = time.perf_counter()
-    scores = compare(seeds, options.days, options.peak)
+    scores = compare(seeds, options.days, options.peak, options.brief)
     drift = creep(seeds[: max(1, count // 4)], 14)
     if options.json:
         rows = {name: score.row() for name, score in scores.items()}
         print(
             json.dumps(
-                {"seeds": list(seeds), "days": options.days, "peak": options.peak, "detectors": rows, "creep": drift},
+                {
+                    "seeds": list(seeds),
+                    "days": options.days,
+                    "peak": options.peak,
+                    "brief": options.brief,
+                    "detectors": rows,
+                    "creep": drift,
+                },
                 indent=2,
             )
         )
         return 0
     print(
         f"seeds {seeds[0]} to {seeds[-1]}, {options.days} virtual days each, objective: 99 % within "
-        f"{OBJECTIVE_S * 1000:g} ms, P99 of the busiest hour 0.5 to {options.peak:g} × that; Python {platform.python_version()}\n"
+        f"{OBJECTIVE_S * 1000:g} ms, P99 of the busiest hour 0.5 to {options.peak:g} × that, "
+        f"warm-ups and spikes of up to {options.brief} min; Python {platform.python_version()}\n"
     )
     show(scores, drift)
     print(f"\n{time.perf_counter() - began:.0f} s of real time")
