@@ -239,8 +239,9 @@ class LimitPolicy:
     tolerance: float = 1.5
     """Latency up to this many times the floor is not yet queueing."""
     smoothing: float = 0.2
+    """The share of the way to a wanted limit that is gone each time."""
     floor_window_s: float = 60.0
-    """The floor is the lowest latency seen in this span, so that it can rise again."""
+    """A floor that keeps the limit down for this long is looked at again with fewer calls, so that it can rise."""
 
     def __post_init__(self) -> None:
         check = Checks("limit")
@@ -283,11 +284,14 @@ class ThrottlePolicy:
     multiplier: float = 2.0
     """Calls let through per accepted call. Lower is stricter."""
     window_s: float = 30.0
+    refused_share_max: float = 0.95
+    """Never refuses more than this: what still goes out is how a recovery is noticed. 1.0 is the book's rule."""
 
     def __post_init__(self) -> None:
         check = Checks("throttle")
         check.number("multiplier", self.multiplier, 1.0, 100.0)
         check.number("window_s", self.window_s, 1.0, 3_600.0)
+        check.number("refused_share_max", self.refused_share_max, 0.0, 1.0, open_low=True)
         check.done()
 
 
