@@ -111,7 +111,12 @@ def _instant(parts: dict[str, str], now: Wall) -> float:
         return in_year(int(parts["year"]))
     # Two digits mean the latest such year that is not more than 50 years ahead.
     year_now = 1970 + int(now // (365.2425 * 86_400))
-    year = year_now - year_now % 100 + 100 + int(parts["year"])
-    while in_year(year) > now + _FIFTY_YEARS_S:
-        year -= 100
-    return in_year(year)
+    year = year_now - year_now % 100 + int(parts["year"])
+    for each in (year + 100, year, year - 100):
+        try:
+            instant = in_year(each)
+        except ValueError:  # February 29th, which not each of these years has
+            continue
+        if instant <= now + _FIFTY_YEARS_S:
+            return instant
+    raise ValueError("no such day in any of these years")
