@@ -1,0 +1,403 @@
+"""What a compiled async call needs where it has to wait: for an answer, a place, a retry, a hedge.
+
+A timer is armed only once a call suspends. Timers of one event loop and one settings object are kept together, so that
+there is one handle on the loop instead of one for each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from math import inf
+from typing import Any
+
+from budao.guard import NOTHING, Core, Hedged, Ladder, Permit, Repeats, Steps, answer_of
+from budao.model import CallRefused, Mono, Refusal, TimedOut, Why, context
+
+
+async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    """Any awaitable as a coroutine, which can be stepped."""
+    return await awaitable
+
+
+def reset_anywhere(token: Any) -> None:
+    """Takes the deadline out of the context, if this still is the context that it was put into."""
+    with suppress(ValueError):
+        context.deadline.reset(token)
+
+
+class _Flight:
+    """One suspended call with a time limit."""
+
+    __slots__ = ("cancelling", "is_over", "task", "until")
+
+    def __init__(self, task: asyncio.Task[Any], until: float) -> None:
+        self.task = task
+        self.until = until
+        self.cancelling = task.cancelling()
+        self.is_over = False
+
+
+class Timers:
+    """The time limits of suspended calls on one event loop, behind one handle of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._flights: dict[_Flight, None] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = inf
+
+    def add(self, flight: _Flight) -> None:
+        """Watches a flight until it is removed."""
+        self._flights[flight] = None
+        if flight.until < self._due:
+            self._arm(flight.until)
+
+    def remove(self, flight: _Flight) -> None:
+        """Forgets a flight that came back."""
+        del self._flights[flight]
+        if not self._flights and self._handle is not None:
+            self._handle.cancel()
+            self._handle, self._due = None, inf
+
+    def _arm(self, due: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._due = due
+        self._handle = self._loop.call_later(max(0.0, due - self._clock()), self._ring)
+
+    def _ring(self) -> None:
+        now = self._clock()
+        self._handle, self._due = None, inf
+        # A clock that runs a hair behind the loop's must not make the loop spin.
+        line = now + 0.0005
+        nearest = inf
+        for flight in self._flights:
+            if flight.is_over:
+                continue
+            if flight.until <= line:
+                flight.is_over = True
+                flight.task.cancel()
+            elif flight.until < nearest:
+                nearest = flight.until
+        if nearest < inf:
+            self._arm(nearest)
+
+    @property
+    def is_dead(self) -> bool:
+        return self._loop.is_closed()
+
+
+class Suspended:
+    """Brings suspended coroutines to their end, within their time."""
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._clock = clock
+        self._timers: dict[asyncio.AbstractEventLoop, Timers] = {}
+
+    def timers(self, loop: asyncio.AbstractEventLoop) -> Timers:
+        """The timers of a loop; those of closed loops are forgotten."""
+        found = self._timers.get(loop)
+        if found is None:
+            for dead in [each for each in self._timers if each.is_closed()]:
+                del self._timers[dead]
+            found = self._timers[loop] = Timers(loop, self._clock)
+        return found
+
+    @types.coroutine
+    def rest(
+        self, core: Core, coroutine: Coroutine[Any, Any, Any], first: Any, started: float, until: float
+    ) -> Generator[Any, Any, Any]:
+        """The rest of a coroutine that has been stepped once and has yielded `first`.
+
+        Raises: TimedOut if it is not done at `until`; asyncio.CancelledError only if somebody else cancelled.
+        """
+        task = asyncio.current_task()
+        if task is None:  # driven by hand, with no loop that could ring
+            return (yield from _proceed(coroutine, first))
+        timers = self.timers(task.get_loop())
+        flight = _Flight(task, until)
+        timers.add(flight)
+        try:
+            result = yield from _proceed(coroutine, first)
+        except asyncio.CancelledError as cancelled:
+            if flight.is_over and task.uncancel() <= flight.cancelling:
+                raise TimedOut(core.home.name, max(0.0, until - started)) from cancelled
+            raise
+        except BaseException:
+            if flight.is_over:
+                task.uncancel()
+            raise
+        else:
+            if flight.is_over:
+                task.uncancel()
+            return result
+        finally:
+            timers.remove(flight)
+
+    def race(self, once: Callable[..., Any], repeats: Repeats) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Sends a second, identical call once the first has taken long, and takes whichever answers first."""
+
+        async def race_here(
+            core: Core, coroutine: Coroutine[Any, Any, Any], first: Any, started: float, until: float | None,
+            args: tuple[Any, ...], kwargs: dict[str, Any],
+        ) -> Any:  # fmt: skip
+            until = inf if until is None else until
+            loop = asyncio.get_running_loop()
+            delay_s = started + core.hedge_s - self._clock()
+            if core.hedge_s == inf or started + core.hedge_s >= until or not repeats.is_safe(args, kwargs):
+                return await self._within(core, coroutine, first, started, until)
+            task = asyncio.current_task()
+            assert task is not None, "a running loop runs a task"
+            duel = _Duel(core, task, started, lambda: once(*args, **kwargs), self._clock)
+            handle = loop.call_later(max(0.0, delay_s), duel.hedge)
+            try:
+                result = await self._within(core, coroutine, first, started, until)
+            except asyncio.CancelledError:
+                if duel.has_won and task.uncancel() <= duel.cancelling:
+                    return duel.result()
+                raise
+            except Exception:
+                # The first try failed; the second is on its way and may still answer within the time.
+                if duel.second is None:
+                    raise
+                try:
+                    async with asyncio.timeout(None if until == inf else max(0.0, until - self._clock())):
+                        await asyncio.wait((duel.second,))
+                except TimeoutError:
+                    pass
+                if duel.answered:
+                    duel.count_win()
+                    return duel.result()
+                raise
+            else:
+                if duel.has_won:
+                    task.uncancel()
+                return result
+            finally:
+                handle.cancel()
+                duel.close()
+
+        return race_here
+
+    async def _within(
+        self, core: Core, coroutine: Coroutine[Any, Any, Any], first: Any, started: float, until: float
+    ) -> Any:
+        if until == inf:
+            return await _alone(coroutine, first)
+        return await self.rest(core, coroutine, first, started, until)
+
+
+class _Duel:
+    """A call, and the second one that may overtake it."""
+
+    __slots__ = ("_again", "_clock", "_core", "_started", "cancelling", "has_won", "second", "task")
+
+    def __init__(
+        self, core: Core, task: asyncio.Task[Any], started: float, again: Callable[[], Any], clock: Callable[[], float]
+    ) -> None:
+        self._core = core
+        self._again = again
+        self._started = started
+        self._clock = clock
+        self.task = task
+        self.cancelling = task.cancelling()
+        self.second: asyncio.Task[Any] | None = None
+        self.has_won = False
+
+    def hedge(self) -> None:
+        """Sends the second call, if budget and breaker allow."""
+        core, now = self._core, self._clock()
+        home = core.home
+        core.fold(now)
+        with home.lock:
+            if not core.is_clear or not home.budget.spend(Mono(now)):
+                return
+            home.hedges += 1
+            home.note(Hedged(home.name, core.label, now, now - self._started))
+        home.tell()
+        self.second = self.task.get_loop().create_task(as_coroutine(self._again()))
+        self.second.add_done_callback(self._answered)
+
+    def _answered(self, second: asyncio.Task[Any]) -> None:
+        if self.answered and not self.has_won and self._core is not None:
+            self.has_won = True
+            self.count_win()
+            self.task.cancel()
+
+    @property
+    def answered(self) -> bool:
+        second = self.second
+        return second is not None and second.done() and not second.cancelled() and second.exception() is None
+
+    def count_win(self) -> None:
+        with self._core.home.lock:
+            self._core.home.hedges_won += 1
+
+    def result(self) -> Any:
+        assert self.second is not None, "only a second call that answered has a result"
+        return self.second.result()
+
+    def close(self) -> None:
+        """The race is over: the second call is dropped if it still runs, and its failure is nobody's."""
+        second = self.second
+        if second is None:
+            return
+        second.remove_done_callback(self._answered)
+        if second.done():
+            if not second.cancelled():
+                second.exception()
+            return
+        second.cancel()
+        second.add_done_callback(_look_away)
+
+
+def _look_away(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+@types.coroutine
+def _alone(coroutine: Coroutine[Any, Any, Any], first: Any) -> Generator[Any, Any, Any]:
+    return (yield from _proceed(coroutine, first))
+
+
+@types.coroutine
+def _proceed(coroutine: Coroutine[Any, Any, Any], first: Any) -> Generator[Any, Any, Any]:
+    """Hands on what a stepped coroutine yielded, and then drives it to its end."""
+    try:
+        sent = yield first
+    except BaseException as thrown:  # noqa: BLE001 - whatever is thrown in belongs to the coroutine
+        try:
+            following = coroutine.throw(thrown)
+        except StopIteration as stop:
+            return stop.value
+        return (yield from _proceed(coroutine, following))
+    if sent is None:
+        return (yield from coroutine)  # type: ignore[misc]  # inside types.coroutine a coroutine may be delegated to
+    try:
+        following = coroutine.send(sent)
+    except StopIteration as stop:
+        return stop.value
+    return (yield from _proceed(coroutine, following))
+
+
+class _Parked:
+    """A task that waits for a place."""
+
+    __slots__ = ("_future", "_loop", "answer")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+        self._loop = future.get_loop()
+        self.answer: float | Refusal | None = None
+
+    def wake(self, answer: float | Refusal) -> None:
+        self.answer = answer
+        # May come from another thread, or from a task of another loop.
+        with suppress(RuntimeError):  # that loop is closed, and nobody waits there any more
+            self._loop.call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+def crowd(clock: Callable[[], float]) -> Callable[[Core, Permit | None, float], Coroutine[Any, Any, float]]:
+    """Waits for a place, or refuses; returns when the call may start."""
+
+    async def crowd_here(core: Core, permit: Permit | None, started: float) -> float:
+        refusal = core.crowded(started)
+        if refusal is not None:
+            raise core.refuse(refusal, permit, started)
+        policy = core.home.policy.bulkhead
+        assert policy is not None, "only a bulkhead has a waiting room"
+        until = min(started + policy.wait_max_s, context.deadline.get())
+        future = asyncio.get_running_loop().create_future()
+        parked = _Parked(future)
+        number = core.join(parked, until, started)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, until - clock())):
+                    await future
+        except BaseException:
+            core.give_up(number, parked.answer, permit, clock())
+            raise
+        now = clock()
+        core.leave(number, now)
+        if isinstance(parked.answer, float):
+            return parked.answer
+        raise core.refuse(parked.answer or Refusal(Why.WAITED_OUT, policy.wait_max_s), permit, now)
+
+    return crowd_here
+
+
+def repeat(
+    once: Callable[..., Any],
+    repeats: Repeats,
+    discard: Callable[[Any], Any] | None,
+    clock: Callable[[], float],
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Tries a failed call again for as long as settings, budget and deadline allow."""
+
+    async def repeat_here(
+        core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        attempt = 1
+        if repeats.is_safe(args, kwargs):
+            while True:
+                pause_s = repeats.pause(core, attempt, first, clock(), error if error is not None else result)
+                if pause_s is None:
+                    break
+                if error is None and discard is not None:
+                    discarded = discard(result)
+                    if isinstance(discarded, Awaitable):
+                        await discarded
+                await pause(pause_s)
+                attempt += 1
+                try:
+                    result, error = await once(*args, **kwargs), None
+                except CallRefused:
+                    if error is None:
+                        raise
+                    break  # the failure says more than the refusal of its repeat
+                except Exception as again:
+                    error = again
+                    if not core.home.is_failure(again):
+                        raise
+                    continue
+                if not repeats.is_bad(result):
+                    return result
+        if error is not None:
+            raise error
+        return result
+
+    return repeat_here
+
+
+def descend(steps: Steps, ladder: Ladder, clock: Callable[[], float]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Goes down the ladder until a rung has an answer; otherwise the error goes up."""
+
+    async def descend_here(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if steps.must_raise(error):
+            raise error
+        for name, rung in ladder.rungs():
+            try:
+                answer = answer_of(rung, args, kwargs, clock())
+                if isinstance(answer, Awaitable):
+                    async with asyncio.timeout(rung.deadline_s):
+                        answer = await answer
+            except Exception as trouble:  # noqa: BLE001 - a rung that breaks leads to the next one
+                steps.broke(name, trouble, error)
+                continue
+            if answer is not NOTHING:
+                steps.served(name, error, clock())
+                return answer
+        raise error
+
+    return descend_here

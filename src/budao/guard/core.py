@@ -1,0 +1,682 @@
+"""The state of one guarded resource, in the shape that a compiled call wants.
+
+A call that goes well while all is quiet touches plain slots of its `Core` and appends one float; it takes no lock.
+Everything else (refusals, failures, slow calls, transitions, and the fold that counts the quiet calls) comes here and
+happens under the lock of the guard.
+
+Why counts are exact under threads: `batch.append` and `in_flight[...] = ...` are atomic, appends only ever add at the
+end, and only `fold`, which holds the lock, removes from the front exactly what it has counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import inf, nextafter
+from random import Random
+from typing import Any, Protocol
+
+from budao.guard.breaker import Breaker, Moved, Permit, State
+from budao.guard.events import Event, Refused, Turned
+from budao.guard.limiter import Limiter
+from budao.guard.shedder import Shedder
+from budao.guard.throttle import Throttle
+from budao.guard.waiting import Placed, TurnedAway, WaitingRoom
+from budao.measure import Budget, Histogram, HistogramSnapshot, Samples, TokenBucket
+from budao.model import (
+    REFUSED_AS,
+    BulkheadPolicy,
+    CallRefused,
+    Dropped,
+    Ending,
+    GuardPolicy,
+    Mode,
+    Mono,
+    Outcome,
+    Refusal,
+    Why,
+    context,
+)
+
+NO_LIMIT = 1 << 60
+"""More calls than can ever be in flight."""
+
+RECENT_SIZE = 300
+"""Samples kept for quantiles; also the most that one fold looks at, so that its cost is bounded."""
+
+BATCH_AIM = 4096
+"""Quiet calls that one fold should find at most. Busier resources are folded more often."""
+
+EVENTS_MAX = 256
+"""Events remembered for whoever looks later."""
+
+SENT = None
+"""In flight, and the clock is running."""
+
+STREAMING = "streaming"
+"""In flight, and the first item has come: it holds its place, but is not late."""
+
+
+class Follower(Protocol):
+    """Moves the line between fast and slow after what is measured; `budao.slo.Threshold` is one."""
+
+    @property
+    def slow_s(self) -> float: ...
+
+    def feed(self, samples: list[float], now: Mono, *, alert_stands: bool = False) -> None: ...
+
+
+class Waiter(Protocol):
+    """Somebody who waits for a place; a shell's future or event behind it."""
+
+    def wake(self, answer: float | Refusal) -> None: ...
+
+
+class Home:
+    """What all resources of one guard share: its settings, its lock, its dice, its budget and its listeners."""
+
+    __slots__ = (
+        "budget",
+        "crashes",
+        "events",
+        "failed_if",
+        "follower",
+        "hedges",
+        "hedges_won",
+        "inner_errors",
+        "listeners",
+        "lock",
+        "name",
+        "news",
+        "policy",
+        "retries",
+        "rng",
+        "rungs",
+        "shedder",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        policy: GuardPolicy,
+        *,
+        lock: AbstractContextManager[object],
+        rng: Random,
+        failed_if: Callable[[Exception], bool],
+        follower: Callable[[], Follower | None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.lock = lock
+        self.rng = rng
+        self.failed_if = failed_if
+        self.follower = follower
+        self.listeners: tuple[Callable[[Event], object], ...] = ()
+        self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.news: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.inner_errors = 0
+        """What raised inside the guard's own hooks (listeners, keys, predicates) and was kept away from the call."""
+        self.retries = self.hedges = self.hedges_won = self.crashes = 0
+        self.rungs: dict[str, int] = {}
+        self.budget = _budget(policy)
+        self.shedder = Shedder(policy.shed) if policy.shed else None
+
+    def adopt(self, policy: GuardPolicy) -> None:
+        """Takes new settings; the budget and the shedder keep what they have counted where they can."""
+        before, self.policy = self.policy, policy
+        if before.budget.window_s == policy.budget.window_s:
+            self.budget.retune(share=policy.budget.share, floor_per_s=policy.budget.floor_per_s)
+        else:
+            self.budget = _budget(policy)
+        if policy.shed is None or self.shedder is None or before.shed != policy.shed:
+            self.shedder = Shedder(policy.shed) if policy.shed else None
+
+    def note(self, event: Event) -> None:
+        """Remembers an event; listeners hear of it at the next `tell`, outside the lock."""
+        self.events.append(event)
+        if self.listeners:
+            self.news.append(event)
+
+    def tell(self) -> None:
+        """Lets the listeners hear the news. Whatever they raise is counted and goes no further."""
+        while self.news:
+            try:
+                event = self.news.popleft()
+            except IndexError:  # another thread told it meanwhile
+                return
+            for listener in self.listeners:
+                try:
+                    listener(event)
+                except Exception:  # noqa: BLE001 - a listener must never fail the call that caused the news
+                    self.inner_errors += 1
+
+    def is_failure(self, error: Exception) -> bool:
+        """Whether an exception is the other side's failure; a predicate that raises itself says yes."""
+        try:
+            return self.failed_if(error)
+        except Exception:  # noqa: BLE001 - the guard's own hooks must not replace the caller's exception
+            self.inner_errors += 1
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyView:
+    """One resource of a guard at one instant."""
+
+    key: str
+    state: State
+    generation: int
+    since: Mono
+    window_ok: int
+    window_failed: int
+    window_slow: int
+    in_flight: int
+    waiting: int
+    calls_max: int | None
+    ok: int
+    failed: int
+    slow: int
+    dropped: int
+    stale: int
+    broken: int
+    refused: dict[Why, int]
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    p999_s: float | None
+    slow_s: float
+    latency: HistogramSnapshot | None
+
+
+class Core:
+    """One guarded resource.
+
+    The slots a compiled call reads: `is_clear` (nothing stands in the way of any call), `fold_at` (the instant from
+    which somebody must fold), `since` (calls that started earlier belong to an older generation), `slow_s`,
+    `calls_max`, `hedge_s`.
+
+    Cost: about 1.5 KiB while idle.
+    """
+
+    __slots__ = (
+        "_fold_s",
+        "_number",
+        "_odd",
+        "batch",
+        "breaker",
+        "broken",
+        "bucket",
+        "calls_max",
+        "dropped",
+        "failed",
+        "fold_at",
+        "follower",
+        "hedge_s",
+        "home",
+        "in_flight",
+        "is_clear",
+        "key",
+        "latency",
+        "limiter",
+        "ok",
+        "peak",
+        "recent",
+        "recently_failed",
+        "refused",
+        "since",
+        "slow",
+        "slow_s",
+        "stale",
+        "throttle",
+        "waiters",
+        "waiting",
+    )
+
+    def __init__(self, home: Home, key: Hashable, now: Mono) -> None:
+        policy = home.policy
+        self.home = home
+        self.key = key
+        self.batch: list[float] = []
+        self.in_flight: dict[float, object] = {}
+        self.breaker = Breaker(policy.breaker, now) if policy.breaker else None
+        self.limiter = Limiter(policy.limit) if policy.limit else None
+        self.throttle = Throttle(policy.throttle) if policy.throttle else None
+        self.bucket = _bucket(policy)
+        self.waiting = _waiting(policy)
+        self.waiters: dict[int, Waiter] = {}
+        self.follower = home.follower()
+        self.recent = Samples(RECENT_SIZE)
+        self.latency: Histogram | None = None
+        self.ok = self.failed = self.slow = self.dropped = self.stale = self.broken = 0
+        self.refused: dict[Why, int] | None = None
+        self.peak = self.recently_failed = self._number = 0
+        self._odd: list[float] | None = None
+        self.since = -inf
+        self.hedge_s = inf
+        self._fold_s = _period_s(policy)
+        self.fold_at = now + self._fold_s
+        self._publish(now)
+
+    # -- before the call
+
+    def enter(self, now: float, until: float = inf) -> Permit | None:
+        """Leave for a call that could not take the quiet path. None is the leave that all quiet calls share.
+
+        Raises: CallRefused.
+        """
+        home = self.home
+        with home.lock:
+            if now >= self.fold_at:
+                self._fold(Mono(now))
+            permit: Permit | None = None
+            if min(until, context.deadline.get()) <= now:
+                refusal: Refusal | None = Refusal(Why.TOO_LATE)
+            elif self.is_clear:
+                return None
+            else:
+                permit, refusal = self._decide(Mono(now))
+            if refusal is not None:
+                self.note_refusal(refusal, now)
+        if home.news:
+            home.tell()
+        if refusal is not None:
+            raise self.refusal_error(refusal)
+        return permit
+
+    def _decide(self, now: Mono) -> tuple[Permit | None, Refusal | None]:
+        home, breaker = self.home, self.breaker
+        if home.policy.breaker is not None and home.policy.breaker.mode is Mode.FORCED_OPEN:
+            return None, Refusal(Why.FORCED_OPEN, home.policy.breaker.rest_s)
+        if home.shedder is not None:
+            refusal = home.shedder.refuses(context.priority.get(), now, home.rng)
+            if refusal is not None:
+                return None, refusal
+        permit: Permit | None = None
+        if breaker is not None and breaker.policy.mode is not Mode.DISABLED and breaker.state is not State.CLOSED:
+            moved = breaker.wake(now)
+            if moved is not None:
+                self._turned(moved, now)
+                self._publish(now)
+            answer = breaker.admit(now, home.rng)
+            if isinstance(answer, Permit):
+                permit = answer if answer.is_probe else None
+            elif breaker.policy.mode is Mode.SHADOW:
+                self._count(answer.why)
+                home.note(Refused(home.name, self.label, now, answer, shadow=True))
+                permit = Permit(-1, now)  # a generation that never was: what comes back teaches nothing
+            else:
+                return None, answer
+        refusal = self.throttle.refuses(now, home.rng) if self.throttle else None
+        if refusal is None and self.bucket is not None and not self.bucket.take(1, now):
+            refusal = Refusal(Why.RATE, self.bucket.ready_in_s(1, now))
+        if refusal is not None and permit is not None and breaker is not None:
+            breaker.settle(permit, Dropped.NOT_SENT, now)
+        return permit, refusal
+
+    def refuse(self, refusal: Refusal, permit: Permit | None, now: float) -> CallRefused:
+        """Counts a refusal that a shell decided on, gives the permit back, and returns the error to raise."""
+        home = self.home
+        with home.lock:
+            if permit is not None and self.breaker is not None:
+                self.breaker.settle(permit, Dropped.NOT_SENT, Mono(now))
+            self.note_refusal(refusal, now)
+        if home.news:
+            home.tell()
+        return self.refusal_error(refusal)
+
+    def refusal_error(self, refusal: Refusal) -> CallRefused:
+        """The exception for a refusal."""
+        name = self.home.name
+        return REFUSED_AS[refusal.why](name if self.key is None else f"{name}[{self.label}]", refusal)
+
+    @property
+    def label(self) -> str:
+        """The key as text, bounded, for errors and metrics; "" for the resource without one."""
+        return "" if self.key is None else str(self.key)[:200]
+
+    # -- waiting for a place
+
+    def crowded(self, started: float) -> Refusal | None:
+        """Takes a place back that was one too many. None means: there is room to wait in, so `join`."""
+        with self.home.lock:
+            del self.in_flight[started]
+            self.peak = max(self.peak, len(self.in_flight))
+            if self.waiting is None:
+                typical_s = self.recent.quantile(0.5) or 0.0
+                return Refusal(Why.LIMITED if self.limiter else Why.NO_ROOM, typical_s)
+        return None
+
+    def join(self, waiter: Waiter, until: float, now: float) -> int:
+        """Waits for a place. The waiter is woken with the instant its call starts, or with a refusal."""
+        with self.home.lock:
+            assert self.waiting is not None, "only a guard with a waiting room is asked to wait"
+            self._number += 1
+            number = self._number
+            self.waiters[number] = waiter
+            self._wake(self.waiting.join(number, context.priority.get(), Mono(until), Mono(now)), now)
+            self._fill(now)
+        return number
+
+    def leave(self, number: int, now: float) -> None:
+        """Stops waiting, if no answer was given yet."""
+        with self.home.lock:
+            if self.waiters.pop(number, None) is not None and self.waiting is not None:
+                self.waiting.leave(number, Mono(now))
+
+    def give_up(self, number: int, answer: float | Refusal | None, permit: Permit | None, now: float) -> None:
+        """The caller was cancelled while it waited. A place that had just been handed to it is handed on."""
+        with self.home.lock:
+            self.leave(number, now)
+            self.dropped += 1
+            if isinstance(answer, float):
+                self.in_flight.pop(answer, None)
+                self._fill(now)
+            if permit is not None and self.breaker is not None:
+                self.breaker.settle(permit, Dropped.CANCELLED, Mono(now))
+
+    def release(self, now: float) -> None:
+        """Hands places that came free to those who wait."""
+        with self.home.lock:
+            self._fill(now)
+
+    def _fill(self, now: float) -> None:
+        while self.waiting is not None and len(self.waiting) and len(self.in_flight) < self.calls_max:
+            self._wake(self.waiting.next(Mono(now)), now)
+
+    def _wake(self, effects: tuple[Placed | TurnedAway, ...], now: float) -> None:
+        for effect in effects:
+            waiter = self.waiters.pop(effect.number)
+            if isinstance(effect, TurnedAway):
+                waiter.wake(effect.refusal)
+                continue
+            started = now
+            while started in self.in_flight:
+                started = nextafter(started, inf)
+            self.in_flight[started] = SENT  # the place is handed over here, so that no newcomer slips in between
+            waiter.wake(started)
+
+    # -- after the call
+
+    def done(self, permit: Permit | None, started: float, now: float, *, failed: bool = False) -> None:
+        """Settles a call that ended, but not quietly: slow, judged bad, a probe, or in need of a fold."""
+        self._settle(permit, started, Outcome(max(0.0, now - started), failed), now)
+
+    def fail(self, permit: Permit | None, started: float, error: BaseException, now: float) -> bool:
+        """Settles a call that raised. True if the exception is a failure of the other side."""
+        ending: Ending
+        if not isinstance(error, Exception):
+            ending = Dropped.CANCELLED
+        elif isinstance(error, CallRefused):
+            ending = Dropped.NOT_SENT
+        else:
+            ending = Outcome(max(0.0, now - started), self.home.is_failure(error))
+        self._settle(permit, started, ending, now)
+        return isinstance(ending, Outcome) and ending.failed
+
+    def drop(self, permit: Permit | None, started: float, why: Dropped, now: float) -> None:
+        """Settles a call that says nothing about the other side."""
+        self._settle(permit, started, why, now)
+
+    def broke(self, now: float) -> None:
+        """A stream that had been counted as good broke off: one more failed call, on its own."""
+        with self.home.lock:
+            self.broken += 1
+            if self.breaker is not None:
+                moved = self.breaker.settle(Permit(self.breaker.generation, Mono(now)), Outcome(0.0, True), Mono(now))
+                if moved is not None:
+                    self._turned(moved, now)
+            self._publish(Mono(now))
+        self.home.tell()
+
+    def _settle(self, permit: Permit | None, started: float, ending: Ending, at: float) -> None:
+        home, now = self.home, Mono(at)
+        with home.lock:
+            if now >= self.fold_at:
+                self._fold(now)
+            breaker = self.breaker
+            if isinstance(ending, Dropped):
+                self.dropped += 1
+                if permit is not None and breaker is not None:
+                    breaker.settle(permit, ending, now)
+                return
+            home.budget.deposit(1, now)
+            self._learn(ending)
+            if self.throttle is not None:
+                self.throttle.count(1, 0 if ending.failed else 1, now)
+            if breaker is not None and breaker.policy.mode is not Mode.DISABLED:
+                if permit is None:
+                    fresh = started >= self.since
+                    permit = Permit(breaker.generation if fresh else -1, Mono(started))
+                self.stale += permit.generation != breaker.generation
+                moved = breaker.settle(permit, ending, now)
+                if moved is not None:
+                    self._turned(moved, now)
+            self._publish(now)
+        if home.news:
+            home.tell()
+
+    def _learn(self, outcome: Outcome) -> None:
+        if outcome.failed:
+            self.failed += 1
+            self.recently_failed += 1
+            return
+        if outcome.took_s > self.slow_s:
+            self.slow += 1
+        else:
+            self.ok += 1
+        self.recent.add(outcome.took_s)
+        self._record((outcome.took_s,), 1)
+        if self._odd is None:
+            self._odd = []
+        if len(self._odd) < RECENT_SIZE:
+            self._odd.append(outcome.took_s)
+
+    # -- counting
+
+    def fold(self, now: float) -> None:
+        """Counts the quiet calls and lets time do its part."""
+        with self.home.lock:
+            self._fold(Mono(now))
+        if self.home.news:
+            self.home.tell()
+
+    def _fold(self, now: Mono) -> None:
+        count = len(self.batch)
+        at = Mono(min(now, self.fold_at))
+        keep, self._odd = self._odd or [], None
+        if count:
+            chunk = self.batch[:count]
+            del self.batch[:count]
+            self.ok += count
+            self.home.budget.deposit(count, at)
+            if self.breaker is not None and self.breaker.state in {State.CLOSED, State.RAMPING}:
+                self.breaker.learn_ok(count, at)
+            if self.throttle is not None:
+                self.throttle.count(count, count, at)
+            stride = -(-count // RECENT_SIZE)
+            sample = chunk[::stride]
+            self.recent.extend(sample)
+            self._record(sample[:-1], stride)
+            self._record(sample[-1:], count - stride * (len(sample) - 1))
+            keep += sample
+        if keep and self.follower is not None:
+            is_ill = self.breaker is not None and self.breaker.state is not State.CLOSED
+            self.follower.feed(keep, now, alert_stands=is_ill)
+        if self.limiter is not None:
+            # The samples may be one in many; the failures beside them must be thinned alike.
+            failed = -(-self.recently_failed * len(keep) // max(1, len(keep), count))
+            self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
+        self.peak = self.recently_failed = 0
+        shortest = self._fold_s * min(1.0, BATCH_AIM / count) if count else self._fold_s
+        self.fold_at = now + max(0.005, shortest)
+        hedge = self.home.policy.hedge
+        if hedge is not None and len(self.recent) >= hedge.samples_min:
+            self.hedge_s = max(hedge.delay_min_s, self.recent.quantile(hedge.quantile) or 0.0)
+        if self.breaker is not None:
+            moved = self.breaker.look(self._stuck(now), now)
+            if moved is not None:
+                self._turned(moved, now)
+        self._publish(now)
+
+    def _record(self, samples: list[float] | tuple[float, ...], weight: int) -> None:
+        if samples:
+            if self.latency is None:
+                self.latency = Histogram()
+            self.latency.record_many([int(each * 1e9) for each in samples], weight)
+
+    def _stuck(self, now: Mono) -> int:
+        """How many calls are in flight that have already taken too long."""
+        line = now - self.slow_s
+        since = self.since
+        return sum(1 for at, what in self.in_flight.copy().items() if since <= at < line and what is not STREAMING)
+
+    def _turned(self, moved: Moved, now: float) -> None:
+        home = self.home
+        if moved.before is not State.RAMPING or moved.after is not State.CLOSED:
+            self.since = now
+            # What the last generation counted quietly is told to nobody: it belongs to another time.
+            count = len(self.batch)
+            if count:
+                del self.batch[:count]
+                self.ok += count
+        home.note(Turned(home.name, self.label, now, moved))
+
+    def _publish(self, now: Mono) -> None:
+        """Brings the slots that compiled calls read up to date."""
+        policy = self.home.policy
+        breaker = self.breaker
+        if self.follower is not None and breaker is not None:
+            breaker.slow_s = self.follower.slow_s
+        self.slow_s = breaker.slow_s if breaker is not None else inf
+        calls_max = policy.bulkhead.calls_max if policy.bulkhead else NO_LIMIT
+        self.calls_max = min(calls_max, self.limiter.calls_max) if self.limiter else calls_max
+        mode = breaker.policy.mode if breaker is not None else Mode.DISABLED
+        self.is_clear = (
+            self.bucket is None
+            and mode is not Mode.FORCED_OPEN
+            and (breaker is None or mode is Mode.DISABLED or breaker.state is State.CLOSED)
+            and (self.throttle is None or self.throttle.share_at(now) == 0.0)
+            and (self.home.shedder is None or self.home.shedder.level_at(now) == 0.0)
+        )
+
+    def note_refusal(self, refusal: Refusal, now: float) -> None:
+        """Counts a refusal. The caller holds the lock."""
+        self._count(refusal.why)
+        home = self.home
+        # Refusals come in floods: without a listener they are only counted.
+        if home.listeners:
+            home.news.append(Refused(home.name, self.label, now, refusal))
+
+    def _count(self, why: Why) -> None:
+        if self.refused is None:
+            self.refused = {}
+        self.refused[why] = self.refused.get(why, 0) + 1
+
+    # -- people and settings
+
+    def refresh(self, now: Mono) -> None:
+        """Something all resources share has changed."""
+        with self.home.lock:
+            self._publish(now)
+
+    def obey(self, now: Mono) -> None:
+        """Takes the settings of the guard while calls run, and keeps every window it can."""
+        with self.home.lock:
+            self._fold(now)
+            policy = self.home.policy
+            self.breaker = _retuned(self.breaker, policy.breaker, lambda new: Breaker(new, now), now)
+            self.throttle = _retuned(self.throttle, policy.throttle, Throttle, now)
+            if policy.limit is None:
+                self.limiter = None
+            elif self.limiter is None:
+                self.limiter = Limiter(policy.limit)
+            else:
+                self.limiter.obey(policy.limit)
+            if policy.rate is not None and self.bucket is not None:
+                self.bucket.retune(now, rate_per_s=policy.rate.calls_per_s, burst=policy.rate.burst)
+            else:
+                self.bucket = _bucket(policy)
+            if self.waiting is None or not self.waiters:
+                self.waiting = _waiting(policy)
+            else:
+                self.waiting.obey(policy.bulkhead or BulkheadPolicy())
+            self.follower = self.home.follower()
+            self.hedge_s = inf
+            self._fold_s = _period_s(policy)
+            self.fold_at = now
+            self._publish(now)
+            self._fill(now)
+
+    def reset(self, now: Mono) -> None:
+        """A person knows better: closes the breaker and forgets what it counted."""
+        with self.home.lock:
+            moved = self.breaker.reset(now) if self.breaker is not None else None
+            if moved is not None:
+                self._turned(moved, now)
+            self._publish(now)
+        self.home.tell()
+
+    def view(self, now: Mono) -> KeyView:
+        """This resource at one instant. Folds first, which counts what has happened and changes nothing else."""
+        self.fold(now)
+        with self.home.lock:
+            breaker, recent = self.breaker, self.recent
+            ok, failed, slow = breaker.counts_at(now) if breaker is not None else (0, 0, 0)
+            return KeyView(
+                key=self.label,
+                state=breaker.state_at(now) if breaker is not None else State.CLOSED,
+                generation=breaker.generation if breaker is not None else 0,
+                since=breaker.since if breaker is not None else now,
+                window_ok=ok,
+                window_failed=failed,
+                window_slow=slow,
+                in_flight=len(self.in_flight),
+                waiting=len(self.waiters),
+                calls_max=None if self.calls_max == NO_LIMIT else self.calls_max,
+                ok=self.ok,
+                failed=self.failed,
+                slow=self.slow,
+                dropped=self.dropped,
+                stale=self.stale,
+                broken=self.broken,
+                refused=dict(self.refused or {}),
+                p50_s=recent.quantile(0.5),
+                p95_s=recent.quantile(0.95),
+                p99_s=recent.quantile(0.99),
+                p999_s=recent.quantile(0.999),
+                slow_s=self.slow_s,
+                latency=self.latency.snapshot() if self.latency is not None else None,
+            )
+
+
+def _retuned(old: Any, policy: Any, make: Callable[[Any], Any], now: Mono) -> Any:
+    """The machine under new settings: gone, new, or the old one, which keeps what it has counted."""
+    if policy is None:
+        return None
+    if old is None:
+        return make(policy)
+    old.obey(policy, now)
+    return old
+
+
+def _budget(policy: GuardPolicy) -> Budget:
+    budget = policy.budget
+    return Budget(share=budget.share, window_s=budget.window_s, floor_per_s=budget.floor_per_s)
+
+
+def _bucket(policy: GuardPolicy) -> TokenBucket | None:
+    rate = policy.rate
+    return TokenBucket(rate_per_s=rate.calls_per_s, burst=rate.burst) if rate is not None else None
+
+
+def _waiting(policy: GuardPolicy) -> WaitingRoom | None:
+    bulkhead = policy.bulkhead
+    return WaitingRoom(bulkhead) if bulkhead is not None and bulkhead.waiting_max else None
+
+
+def _period_s(policy: GuardPolicy) -> float:
+    """How often the quiet calls are counted: once a bucket, and at least once a second."""
+    breaker = policy.breaker
+    return min(1.0, breaker.window_s / breaker.buckets) if breaker is not None else 1.0

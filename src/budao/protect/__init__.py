@@ -1,0 +1,12 @@
+"""The `Guard` object: one objective, many protected callables.
+
+It joins the rooms below: derives settings, compiles a call for each function, and gives it the shell it needs, the
+event loop's for coroutines and the threads' for everything else. It decides nothing itself.
+"""
+
+from budao.protect.block import Block
+from budao.protect.clock import default_clock, strict
+from budao.protect.guard import FailedIf, Guard
+from budao.protect.view import GuardView
+
+__all__ = ["Block", "FailedIf", "Guard", "GuardView", "default_clock", "strict"]

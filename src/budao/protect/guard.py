@@ -1,0 +1,595 @@
+"""The object users hold: one objective, many protected callables."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import random
+import threading
+import types
+import weakref
+from collections.abc import Callable, Coroutine, Hashable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, TypeVar, overload
+
+from budao import aio, threads
+from budao.guard import (
+    NOTHING,
+    Adjusted,
+    Core,
+    Crashed,
+    Event,
+    Home,
+    Ladder,
+    Repeats,
+    Shape,
+    Steps,
+    compile_call,
+    signature_of,
+)
+from budao.model import (
+    BadSettings,
+    BreakerPolicy,
+    CallRefused,
+    GuardPolicy,
+    Mode,
+    Mono,
+    Priority,
+    context,
+    numbers_in,
+)
+from budao.protect.block import Block
+from budao.protect.clock import default_clock, strict
+from budao.protect.view import GuardView
+from budao.settings import Change, Settings, diff
+from budao.slo import Derived, Latency, Objective, Observed, Threshold, derive
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+FailedIf = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What was said about one function when it was protected."""
+
+    safe: bool | Callable[..., bool] = False
+    key: Callable[..., Hashable] | None = None
+    bad: Callable[[Any], bool] | None = None
+    retry_after: Callable[[Any], float | None] | None = None
+    discard: Callable[[Any], object] | None = None
+    single_flight: bool = False
+    ladder: Ladder | None = None
+
+
+class _Span:
+    """The time limit of one try, where compiled calls read it."""
+
+    __slots__ = ("call_s",)
+
+    def __init__(self, call_s: float) -> None:
+        self.call_s = call_s
+
+
+class Guard:
+    """Protects calls to one thing: a service, a database, a queue, or the work of this very server.
+
+    State an objective and every setting is derived from it; `explain()` says how. `policy` states settings in full
+    instead. Without either, the written defaults hold.
+
+    `failed_if` says which exceptions are failures of the other side: types, or a predicate. By default every
+    `Exception` is, but for refusals of a guard further in. `clock` gives monotonic seconds and `rng` the dice, for
+    tests; `executor` lets sync calls be hedged.
+
+    One guard may protect any number of functions, sync and async, on any number of threads and event loops. They share
+    its state; functions or arguments that mean different resources are told apart by `key`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        objective: Objective | None = None,
+        policy: GuardPolicy | None = None,
+        failed_if: FailedIf | None = None,
+        clock: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise BadSettings([("name", f'{name!r} is not a name; say what is protected, such as "inventory"')])
+        self.name = name
+        self.clock = default_clock() if clock is None else strict(clock)
+        self._objective = objective
+        self._coded = policy
+        self._executor = executor
+        self._settings = Settings()
+        self._derived = _derived(objective, policy)
+        first = self._derived.policy
+        self._home = Home(
+            name,
+            first,
+            lock=threading.RLock(),
+            rng=rng or random.Random(),
+            failed_if=_predicate(failed_if),
+            follower=self._follow,
+        )
+        self._plain = Core(self._home, None, Mono(self.clock()))
+        self._cores: dict[Hashable, Core] = {}
+        self._evicted = 0
+        self._span = _Span(first.timeout.call_s if first.timeout else inf)
+        self._suspended = aio.Suspended(name, self.clock)
+        self._background = aio.Background(self._crashed)
+        self._compiled: list[Callable[[], bool]] = []
+        self._probe: aio.LagProbe | None = None
+
+    def __repr__(self) -> str:
+        return f"Guard({self.name!r}, {self._plain.breaker.state.value if self._plain.breaker else 'no breaker'})"
+
+    # -- protecting
+
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        safe: bool | Callable[..., bool] = ...,
+        key: Callable[..., Hashable] | None = ...,
+        bad: Callable[[Any], bool] | None = ...,
+        retry_after: Callable[[Any], float | None] | None = ...,
+        discard: Callable[[Any], object] | None = ...,
+        single_flight: bool = ...,
+    ) -> Callable[[F], F]: ...
+    def __call__(self, function: F | None = None, /, **said: Any) -> F | Callable[[F], F]:
+        """Protects a function, keeping its exact type: `@guard`, or `@guard(safe=True)`. See `protect`."""
+        if function is not None:
+            return self.protect(function, **said)
+        return functools.partial(self.protect, **said)
+
+    def protect(
+        self,
+        function: F,
+        *,
+        safe: bool | Callable[..., bool] = False,
+        key: Callable[..., Hashable] | None = None,
+        bad: Callable[[Any], bool] | None = None,
+        retry_after: Callable[[Any], float | None] | None = None,
+        discard: Callable[[Any], object] | None = None,
+        single_flight: bool = False,
+    ) -> F:
+        """The same function, guarded. Sync, async, generators, async generators, methods and context managers.
+
+        - `safe` marks calls that may be repeated: only those are retried and hedged. A predicate sees the arguments.
+        - `key` names the resource from the arguments; each key has its own breaker, places and counts.
+        - `bad` says of a returned value whether it counts as a failure.
+        - `retry_after` finds in an exception or a bad value the seconds the other side asked to wait.
+        - `discard` gets a bad value before it is retried, to close what it holds.
+        - `single_flight` lets callers with equal arguments share one call.
+        """
+        return self._protect(function, _Said(safe=safe, key=key, bad=bad, retry_after=retry_after, discard=discard,
+                                             single_flight=single_flight))  # fmt: skip
+
+    def ladder(
+        self, *, cache: Any = NOTHING, template: Any = NOTHING, empty: Any = NOTHING, safe: bool = True, **said: Any
+    ) -> Callable[[F], F]:
+        """Protects a function that has something to fall back on: direct, then cache, then template, then empty.
+
+        Each rung is a value, a function of the call's own arguments, a `Remembered`, or a `Rung` that also declares
+        how stale its answer may be and how long it may take. A ladder is for idempotent reads, so the call is taken to
+        be safe to repeat unless `safe=False` says otherwise, and then it may not have a template.
+        """
+        ladder = Ladder(cache, template, empty)
+        if not ladder.rungs():
+            raise BadSettings([("ladder", "has no rung below the direct call; give cache, template or empty")])
+        if template is not NOTHING and not safe:
+            raise BadSettings([("ladder.template", "is only for idempotent reads, and safe=False says this is none")])
+        return lambda function: self._protect(function, _Said(safe=safe, ladder=ladder, **said))
+
+    def block(self, key: Hashable = None, *, until: float | None = None, priority: Priority | None = None) -> Block:
+        """A block of code as one call, with `with` or `async with`. `until` is an instant of `clock`.
+
+        Raises: CallRefused on entering.
+        """
+        if self._home.shedder is not None:
+            self._listen_to_lag()
+        core = self._plain if key is None else self._core(key)
+        return Block(core, self.clock, until, priority)
+
+    # -- looking
+
+    @property
+    def policy(self) -> GuardPolicy:
+        """The settings in force."""
+        return self._home.policy
+
+    @property
+    def objective(self) -> Objective | None:
+        """What good looks like, if it was said."""
+        return self._settings.objective_for(self.name) or self._objective
+
+    def explain(self) -> str:
+        """Each number in force, and why."""
+        derived = _derived(self.objective, self._coded)
+        stated = self._settings.reasons_for(self.name)
+        lines = [f"{self.name}: {derived.summary}"]
+        for path, value in numbers_in(self.policy).items():
+            shown = value.value if isinstance(value, Mode) else value
+            reason = stated.get(path) or derived.reasons.get(path, "stated in the code")
+            lines.append(f"  {path} = {shown}: {reason}")
+        for core in self._all():
+            if core.slow_s not in {inf, self.policy.breaker.slow_s if self.policy.breaker else inf}:
+                where = f"[{core.label}]" if core.label else ""
+                lines.append(f"  slow{where} is now above {core.slow_s:.3g} s: learned from the last calls")
+        off = [path for path in derived.reasons if "." not in path and getattr(self.policy, path, 0) is None]
+        lines += [f"  {path} {derived.reasons[path]}" for path in off]
+        return "\n".join(lines)
+
+    def snapshot(self) -> GuardView:
+        """Everything counted so far, as a value that stays as it is."""
+        now = Mono(self.clock())
+        home = self._home
+        keys = tuple(core.view(now) for core in self._all())
+        with home.lock:
+            return GuardView(
+                name=self.name,
+                at=now,
+                policy=home.policy,
+                keys=keys,
+                rungs=dict(home.rungs),
+                retries=home.retries,
+                hedges=home.hedges,
+                hedges_won=home.hedges_won,
+                crashes=home.crashes,
+                inner_errors=home.inner_errors,
+                evicted=self._evicted,
+                budget_left=home.budget.left(now),
+                shed_level=home.shedder.level_at(now) if home.shedder else 0.0,
+                events=tuple(home.events),
+            )
+
+    def listen(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Tells every event to `callback`, on the thread it happens on; returns what stops it.
+
+        What a callback raises is counted and goes no further. It should be quick, since a call waits for it.
+        """
+        home = self._home
+        with home.lock:
+            home.listeners = (*home.listeners, callback)
+
+        def stop() -> None:
+            with home.lock:
+                home.listeners = tuple(each for each in home.listeners if each is not callback)
+
+        return stop
+
+    def observed(self) -> Observed:
+        """What has been measured lately, in the shape that `budao.slo.derive` takes. For the resource without a key."""
+        view = self._plain.view(Mono(self.clock()))
+        window_s = self.policy.breaker.window_s if self.policy.breaker else 10.0
+        recent = view.window_ok + view.window_failed + view.window_slow
+        return Observed(
+            calls=view.ok + view.failed + view.slow,
+            calls_per_s=recent / window_s,
+            p50_s=view.p50_s or 0.0,
+            p95_s=view.p95_s or 0.0,
+            p99_s=view.p99_s or 0.0,
+            p999_s=view.p999_s or 0.0,
+            failed_share=view.window_failed / recent if recent else 0.0,
+            in_flight_max=view.in_flight,
+        )
+
+    # -- steering
+
+    def obey(self, policy: GuardPolicy) -> tuple[Change, ...]:
+        """Swaps the settings while calls run; windows and counts are kept. Returns what changed."""
+        self._coded = policy
+        return self._take(policy)
+
+    def tune(self) -> tuple[Change, ...]:
+        """Derives the settings anew from the objective and from what has been measured, and obeys them.
+
+        Raises: BadSettings if no objective was stated.
+        """
+        objective = self.objective
+        if objective is None:
+            raise BadSettings([("objective", f"guard {self.name!r} has none; state one to derive settings from")])
+        self._coded = None
+        self._derived = derive(objective, self.observed())
+        return self._take(self._settings.policy_for(self.name, self._derived.policy))
+
+    def preview(self, settings: Settings) -> tuple[Change, ...]:
+        """What `reconfigure` would change.
+
+        Raises: BadSettings, if these settings cannot be in force together with what the code says.
+        """
+        return diff(self.policy, self._policy_under(settings))
+
+    def reconfigure(self, settings: Settings) -> tuple[Change, ...]:
+        """Takes the settings a file states for this guard, over those of the code. Returns what changed."""
+        policy = self._policy_under(settings)
+        self._settings = settings
+        return self._take(policy)
+
+    def set_mode(self, mode: Mode) -> tuple[Change, ...]:
+        """Enforcing, shadow, forced open or disabled, at once and for every key."""
+        breaker = self.policy.breaker or BreakerPolicy()
+        return self._take(replace(self.policy, breaker=replace(breaker, mode=mode)))
+
+    def reset(self) -> None:
+        """Closes every breaker and forgets what they counted."""
+        now = Mono(self.clock())
+        for core in self._all():
+            core.reset(now)
+
+    # -- in the background
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """Starts a task that this guard owns: kept until it ends, and a crash is counted and told, never lost."""
+        return self._background.spawn(coroutine, name)
+
+    def submit(self, executor: Executor, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        """Runs a function in an executor with this context; a crash is counted and told even if nobody looks."""
+        return threads.submit(executor, self._crashed, function, *args, **kwargs)
+
+    def thread(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Starts a daemon thread with this context; a crash is counted and told, never lost."""
+        return threads.thread(self._crashed, function, *args, **kwargs)
+
+    async def close(self) -> None:
+        """Cancels the tasks this guard owns and waits until they are gone."""
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+        await self._background.close()
+
+    # -- inside
+
+    def _protect(self, function: F, said: _Said) -> F:
+        inner: Any = function
+        if isinstance(inner, staticmethod | classmethod):
+            return type(inner)(self._protect(inner.__func__, said))  # type: ignore[return-value]
+        rebuild = _context_manager(inner)
+        if rebuild is not None:
+            return rebuild(self._protect(inner.__wrapped__, said))  # type: ignore[no-any-return]
+        if not callable(inner):
+            raise TypeError(f"guard {self.name!r} can protect something callable, not {inner!r}")
+        guarded: Any
+        find = functools.partial(self._find, said.key)
+        if inspect.isasyncgenfunction(inner):
+            guarded = aio.stream(inner, find, self.clock)
+        elif inspect.isgeneratorfunction(inner):
+            guarded = threads.stream(inner, find, self.clock)
+        else:
+            is_async = _is_async(inner)
+            guarded = self._compile(inner, said, is_async=is_async)
+            if said.single_flight:
+                functools.update_wrapper(guarded, inner)
+                guarded = (aio.single if is_async else threads.single)(guarded)
+        functools.update_wrapper(guarded, inner)
+        return guarded  # type: ignore[no-any-return]
+
+    def _compile(self, function: Callable[..., Any], said: _Said, *, is_async: bool) -> Any:
+        home = self._home
+        repeats = Repeats(said.safe, said.bad, said.retry_after)
+        steps = Steps(home, said.ladder) if said.ladder is not None else None
+        signature = signature_of(function)
+        name = getattr(function, "__name__", "guarded")
+        bound: dict[str, Any] = {
+            "_b_append": self._plain.batch.append,
+            "_b_as_coroutine": aio.as_coroutine,
+            "_b_clock": self.clock,
+            "_b_core": self._plain,
+            "_b_cores": self._cores,
+            "_b_coroutine": types.CoroutineType,
+            "_b_crowd": (aio.crowd if is_async else threads.crowd)(self.clock),
+            "_b_find": functools.partial(self._find, said.key),
+            "_b_function": function,
+            "_b_in_flight": self._plain.in_flight,
+            "_b_judge": repeats.is_bad,
+            "_b_key": said.key,
+            "_b_limit": context.deadline.get,
+            "_b_reset": context.deadline.reset,
+            "_b_reset_anywhere": aio.reset_anywhere,
+            "_b_rest": self._suspended.rest,
+            "_b_set": context.deadline.set,
+            "_b_span": self._span,
+        }
+        once = compile_call(self._shape(said, is_async=is_async, is_repeat=True), signature, name, bound)
+        if is_async:
+            bound["_b_repeat"] = aio.repeat(once, repeats, said.discard, self.clock)
+            bound["_b_race"] = self._suspended.race(once, repeats)
+        else:
+            bound["_b_repeat"] = threads.repeat(once, repeats, said.discard, self.clock)
+            bound["_b_race"] = threads.race(function, once, repeats, self._executor, self.clock)
+        if steps is not None and said.ladder is not None:
+            bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, said.ladder, self.clock)
+            bound["_b_served"] = _served(steps, self.clock)
+        guarded = compile_call(self._shape(said, is_async=is_async), signature, name, bound)
+
+        held = weakref.ref(guarded), weakref.ref(once)
+
+        def recompile() -> bool:
+            """Gives the functions people hold the code for the settings in force. False once nobody holds them."""
+            for reference, is_repeat in zip(held, (False, True), strict=True):
+                holder = reference()
+                if holder is None:
+                    return False
+                shape = self._shape(said, is_async=is_async, is_repeat=is_repeat)
+                holder.__code__ = compile_call(shape, signature, name, {}).__code__
+            return True
+
+        self._compiled.append(recompile)
+        return guarded
+
+    def _shape(self, said: _Said, *, is_async: bool, is_repeat: bool = False) -> Shape:
+        policy = self._home.policy
+        can_repeat = said.safe is not False and not is_repeat
+        return Shape(
+            is_async=is_async,
+            keyed=said.key is not None,
+            timeout=policy.timeout is not None and is_async,
+            pass_on=policy.timeout is not None,
+            room=policy.bulkhead is not None or policy.limit is not None,
+            waits=policy.bulkhead is not None and policy.bulkhead.waiting_max > 0,
+            retry=can_repeat and policy.retry is not None and policy.retry.attempts_max > 1,
+            hedge=can_repeat and policy.hedge is not None and (is_async or self._executor is not None),
+            judged=said.bad is not None,
+            ladder=said.ladder is not None and not is_repeat,
+        )
+
+    def _find(self, key: Callable[..., Hashable] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
+        """The resource a call means. A key function that raises, or a key without a hash, means the one without key."""
+        if key is None:
+            return self._plain
+        try:
+            return self._core(key(*args, **kwargs))
+        except Exception:  # noqa: BLE001 - a hook's mistake must not fail the call
+            self._home.inner_errors += 1
+            return self._plain
+
+    def _core(self, key: Hashable) -> Core:
+        found = self._cores.get(key)
+        if found is not None:
+            return found
+        with self._home.lock:
+            found = self._cores.get(key)
+            if found is None:
+                if len(self._cores) >= self.policy.keys_max:
+                    self._evict()
+                found = self._cores[key] = Core(self._home, key, Mono(self.clock()))
+            return found
+
+    def _evict(self) -> None:
+        """Makes room for keys: an eighth at once, idle and closed ones first, those unused for longest before others."""
+        cores = self._cores
+        by_use = sorted(
+            cores, key=lambda each: (bool(cores[each].in_flight) or not cores[each].is_clear, cores[each].fold_at)
+        )
+        leaving = by_use[: max(1, len(cores) - self.policy.keys_max + 1, len(cores) // 8)]
+        for each in leaving:
+            del cores[each]
+        self._evicted += len(leaving)
+
+    def _all(self) -> tuple[Core, ...]:
+        with self._home.lock:
+            return (self._plain, *self._cores.values())
+
+    def _follow(self) -> Threshold | None:
+        policy = self._home.policy if hasattr(self, "_home") else self._derived.policy
+        if policy.threshold is None or policy.breaker is None:
+            return None
+        objective = self.objective
+        anchor_s = objective.under_s if isinstance(objective, Latency) else policy.breaker.slow_s
+        return Threshold(policy.threshold, anchor_s if anchor_s != inf else None)
+
+    def _policy_under(self, settings: Settings) -> GuardPolicy:
+        objective = settings.objective_for(self.name)
+        base = _derived(objective, None).policy if objective is not None else self._derived.policy
+        return settings.policy_for(self.name, base)
+
+    def _take(self, policy: GuardPolicy) -> tuple[Change, ...]:
+        home = self._home
+        with home.lock:
+            before, now = home.policy, Mono(self.clock())
+            changes = diff(before, policy)
+            if not changes:
+                return ()
+            home.adopt(policy)
+            if self._coded is policy:
+                self._derived = _derived(self._objective, policy)
+            self._span.call_s = policy.timeout.call_s if policy.timeout else inf
+            for core in self._all():
+                core.obey(now)
+            while len(self._cores) > policy.keys_max:
+                self._evict()
+            self._compiled = [recompile for recompile in self._compiled if recompile()]
+            home.note(Adjusted(self.name, "", now, before, policy))
+        home.tell()
+        return changes
+
+    def _crashed(self, where: str, error: BaseException) -> None:
+        if isinstance(error, CallRefused):
+            where += " (refused)"
+        home = self._home
+        with home.lock:
+            home.crashes += 1
+            text = f"{type(error).__name__}: {error}"[:500]
+            home.note(Crashed(self.name, "", self.clock(), where, text, context.trace_id()))
+        home.tell()
+
+    def _listen_to_lag(self) -> None:
+        """Measures the running loop's lag for shedding; one probe, on the loop that last opened a block."""
+        if self._probe is not None and not self._probe.is_dead:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        held = weakref.ref(self)
+
+        def on_lag(lag_s: float) -> bool:
+            guard = held()
+            return guard is not None and guard._lagged(lag_s)
+
+        self._probe = aio.LagProbe(loop, on_lag)
+
+    def _lagged(self, lag_s: float) -> bool:
+        shedder, now = self._home.shedder, Mono(self.clock())
+        if shedder is None:
+            return False
+        cores = self._all()
+        standing = any(core.waiting is not None and core.waiting.is_standing(now) for core in cores)
+        with self._home.lock:
+            was = shedder.level_at(now)
+            shedder.observe(lag_s, standing, now)
+            if (was > 0.0) != (shedder.level_at(now) > 0.0):
+                for core in cores:
+                    core.refresh(now)
+        return True
+
+
+def _derived(objective: Objective | None, policy: GuardPolicy | None) -> Derived:
+    if policy is not None:
+        stated = dict.fromkeys(numbers_in(policy), "stated in the code")
+        return Derived(policy=policy, reasons=stated, summary="settings stated in the code")
+    if objective is None:
+        written = GuardPolicy()
+        reasons = dict.fromkeys(numbers_in(written), "written default")
+        return Derived(policy=written, reasons=reasons, summary="no objective stated, so the written defaults hold")
+    return derive(objective)
+
+
+def _predicate(failed_if: FailedIf | None) -> Callable[[Exception], bool]:
+    if failed_if is None:
+        return lambda _: True
+    if isinstance(failed_if, type | tuple):
+        kinds = failed_if
+        return lambda error: isinstance(error, kinds)
+    return failed_if
+
+
+def _served(steps: Steps, clock: Callable[[], float]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
+    return lambda result, args, kwargs: steps.direct(result, args, kwargs, clock())
+
+
+def _is_async(function: Any) -> bool:
+    if inspect.iscoroutinefunction(function):
+        return True
+    is_plain = inspect.isroutine(function) or isinstance(function, type | functools.partial)
+    return not is_plain and inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _context_manager(function: Any) -> Callable[[Any], Any] | None:
+    """How to make a context manager of the guarded generator, if `function` was made of one by contextlib."""
+    code, wrapped = getattr(function, "__code__", None), getattr(function, "__wrapped__", None)
+    if code is None or wrapped is None or code.co_filename != contextlib.__file__:
+        return None
+    if inspect.isasyncgenfunction(wrapped):
+        return contextlib.asynccontextmanager
+    return contextlib.contextmanager if inspect.isgeneratorfunction(wrapped) else None

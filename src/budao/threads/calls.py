@@ -1,0 +1,160 @@
+"""What a compiled sync call needs where it has to wait: for a place, before a retry, for a hedge."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextvars import copy_context
+from math import inf
+from typing import Any
+
+from budao.guard import NOTHING, Core, Hedged, Ladder, Permit, Repeats, Steps, answer_of
+from budao.model import CallRefused, Mono, Refusal, Why, context
+
+
+class _Parked:
+    """A thread that waits for a place."""
+
+    __slots__ = ("answer", "woken")
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+        self.answer: float | Refusal | None = None
+
+    def wake(self, answer: float | Refusal) -> None:
+        self.answer = answer
+        self.woken.set()
+
+
+def crowd(clock: Callable[[], float]) -> Callable[[Core, Permit | None, float], float]:
+    """Waits for a place, or refuses; returns when the call may start."""
+
+    def crowd_here(core: Core, permit: Permit | None, started: float) -> float:
+        refusal = core.crowded(started)
+        if refusal is not None:
+            raise core.refuse(refusal, permit, started)
+        policy = core.home.policy.bulkhead
+        assert policy is not None, "only a bulkhead has a waiting room"
+        until = min(started + policy.wait_max_s, context.deadline.get())
+        parked = _Parked()
+        number = core.join(parked, until, started)
+        try:
+            parked.woken.wait(max(0.0, until - clock()))
+        except BaseException:
+            core.give_up(number, parked.answer, permit, clock())
+            raise
+        now = clock()
+        core.leave(number, now)
+        if isinstance(parked.answer, float):
+            return parked.answer
+        raise core.refuse(parked.answer or Refusal(Why.WAITED_OUT, policy.wait_max_s), permit, now)
+
+    return crowd_here
+
+
+def repeat(
+    once: Callable[..., Any],
+    repeats: Repeats,
+    discard: Callable[[Any], object] | None,
+    clock: Callable[[], float],
+    pause: Callable[[float], object] = time.sleep,
+) -> Callable[..., Any]:
+    """Tries a failed call again for as long as settings, budget and deadline allow."""
+
+    def repeat_here(
+        core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        attempt = 1
+        if repeats.is_safe(args, kwargs):
+            while True:
+                pause_s = repeats.pause(core, attempt, first, clock(), error if error is not None else result)
+                if pause_s is None:
+                    break
+                if error is None and discard is not None:
+                    discard(result)
+                pause(pause_s)
+                attempt += 1
+                try:
+                    result, error = once(*args, **kwargs), None
+                except CallRefused:
+                    if error is None:
+                        raise
+                    break  # the failure says more than the refusal of its repeat
+                except Exception as again:
+                    error = again
+                    if not core.home.is_failure(again):
+                        raise
+                    continue
+                if not repeats.is_bad(result):
+                    return result
+        if error is not None:
+            raise error
+        return result
+
+    return repeat_here
+
+
+def race(
+    function: Callable[..., Any], once: Callable[..., Any], repeats: Repeats, executor: Executor | None,
+    clock: Callable[[], float],
+) -> Callable[..., Any]:  # fmt: skip
+    """Sends a second, identical call once the first has taken long, and takes whichever answers first.
+
+    A running sync call cannot be interrupted: the loser goes on in its thread until it ends by itself.
+    """
+
+    def race_here(core: Core, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if executor is None or core.hedge_s == inf or not repeats.is_safe(args, kwargs):
+            return function(*args, **kwargs)
+        first: Future[Any] = executor.submit(copy_context().run, function, *args, **kwargs)
+        done, _ = wait((first,), max(0.0, started + core.hedge_s - clock()))
+        if done or not _may_hedge(core, started, clock()):
+            return first.result()
+        second: Future[Any] = executor.submit(copy_context().run, once, *args, **kwargs)
+        done, _ = wait((first, second), return_when=FIRST_COMPLETED)
+        winner = first if first in done else second
+        if winner.exception() is not None:
+            winner = second if winner is first else first
+            if winner.exception() is not None:
+                return first.result()
+        if winner is second:
+            with core.home.lock:
+                core.home.hedges_won += 1
+        second.cancel()
+        return winner.result()
+
+    return race_here
+
+
+def _may_hedge(core: Core, started: float, now: float) -> bool:
+    core.fold(now)
+    home = core.home
+    with home.lock:
+        if not core.is_clear or not home.budget.spend(Mono(now)):
+            return False
+        home.hedges += 1
+        home.note(Hedged(home.name, core.label, now, now - started))
+    home.tell()
+    return True
+
+
+def descend(steps: Steps, ladder: Ladder, clock: Callable[[], float]) -> Callable[..., Any]:
+    """Goes down the ladder until a rung has an answer; otherwise the error goes up."""
+
+    def descend_here(error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if steps.must_raise(error):
+            raise error
+        for name, rung in ladder.rungs():
+            try:
+                answer = answer_of(rung, args, kwargs, clock())
+            except Exception as trouble:  # noqa: BLE001 - a rung that breaks leads to the next one
+                steps.broke(name, trouble, error)
+                continue
+            if answer is not NOTHING:
+                steps.served(name, error, clock())
+                return answer
+        raise error
+
+    return descend_here
