@@ -1,0 +1,311 @@
+"""A redis-py client, asyncio or sync, whose commands, pipelines and transactions go through a guard.
+
+    client = guard_redis(redis.asyncio.Redis(), guard)
+
+The client stays the same object of the same class. A command is told apart by its name and by its key up to the first
+colon, so `GET user:7` and `GET user:8` share the breaker "GET user:". Reading commands may be repeated, others never.
+
+A reply the server meant ("WRONGTYPE ...", a lost WATCH) is an answer, though it is raised; a failure is what says
+that the server cannot serve: no connection, no reply in time, loading, read only, out of memory, cluster down.
+Not guarded: pub/sub, MONITOR, and commands that wait on purpose (`BLPOP`, `XREAD ... BLOCK`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Any, Final, TypeVar
+
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from budao.model import context
+from budao.protect import Guard
+
+__all__ = ["BLOCKING", "READING", "command_key", "guard_redis", "is_blocking", "is_failure", "is_reading"]
+
+C = TypeVar("C", bound="redis.Redis | redis.asyncio.Redis")
+
+READING: Final = frozenset({
+    "BITCOUNT", "BITFIELD_RO", "BITPOS", "DBSIZE", "DUMP", "ECHO", "EVALSHA_RO", "EVAL_RO", "EXISTS", "EXPIRETIME",
+    "FCALL_RO", "GEODIST", "GEOHASH", "GEOPOS", "GEORADIUSBYMEMBER_RO", "GEORADIUS_RO", "GEOSEARCH", "GET", "GETBIT",
+    "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HPTTL", "HRANDFIELD", "HSCAN", "HSTRLEN",
+    "HTTL", "HVALS", "INFO", "KEYS", "LCS", "LINDEX", "LLEN", "LPOS", "LRANGE", "MGET", "OBJECT", "PEXPIRETIME",
+    "PFCOUNT", "PING", "PTTL", "RANDOMKEY", "SCAN", "SCARD", "SDIFF", "SINTER", "SINTERCARD", "SISMEMBER", "SMEMBERS",
+    "SMISMEMBER", "SORT_RO", "SRANDMEMBER", "SSCAN", "STRLEN", "SUBSTR", "SUNION", "TIME", "TTL", "TYPE",
+    "XINFO CONSUMERS", "XINFO GROUPS", "XINFO STREAM", "XLEN", "XPENDING", "XRANGE", "XREAD", "XREVRANGE", "ZCARD",
+    "ZCOUNT", "ZDIFF", "ZINTER", "ZINTERCARD", "ZLEXCOUNT", "ZMSCORE", "ZRANDMEMBER", "ZRANGE", "ZRANGEBYLEX",
+    "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYLEX", "ZREVRANGEBYSCORE", "ZREVRANK", "ZSCAN", "ZSCORE",
+    "ZUNION",
+})  # fmt: skip
+"""Commands that change nothing, so that sending them twice is sending them once."""
+
+BLOCKING: Final = frozenset(
+    {"BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "WAIT", "WAITAOF"}
+)
+"""Commands that wait for somebody else, not for Redis. XREAD and XREADGROUP join them when they carry BLOCK."""
+
+SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
+PREFIX_MAX: Final = 64
+
+# "BUSY " with its space: BUSYGROUP and BUSYKEY are answers.
+ILL_WORDS: Final = ("BUSY ", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "max number of clients")
+ILL: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    OSError,
+)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception of redis-py says that the server cannot serve, rather than what its answer is."""
+    if isinstance(error, exceptions.WatchError):
+        # redis-py reports a connection lost while watching as a lost WATCH; what it met stands behind it.
+        return isinstance(error.__cause__ or error.__context__, ILL)
+    if isinstance(error, ILL):
+        return True
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(ILL_WORDS)
+
+
+def is_reading(command: object, *_arguments: object, **_options: object) -> bool:
+    """Whether a command changes nothing and may be sent again."""
+    return _word(command) in READING
+
+
+def is_blocking(command: object, *arguments: object) -> bool:
+    """Whether a command waits on purpose."""
+    word = _word(command)
+    if word in {"XREAD", "XREADGROUP"}:
+        return any(
+            each in {"BLOCK", b"BLOCK", "block", b"block"} for each in arguments if isinstance(each, str | bytes)
+        )
+    return word in BLOCKING
+
+
+def command_key(command: object, *arguments: object, **_options: object) -> str:
+    """The resource a command belongs to: `GET user:` for `GET user:7`, `GET` for a key without a colon."""
+    word = _word(command)
+    at = 2 if word in SCRIPTS else 0  # a script's first key comes after its hash and the number of keys
+    name = arguments[at] if len(arguments) > at else ""
+    if isinstance(name, list | tuple) and name:
+        name = name[0]
+    if isinstance(name, bytes | bytearray | memoryview):
+        # Cut first: only the beginning is wanted, and a value may stand here.
+        name = bytes(name[: PREFIX_MAX + 1]).decode("utf-8", "backslashreplace")
+    if not isinstance(name, str):
+        return word
+    prefix, colon, _ = name[: PREFIX_MAX + 1].partition(":")
+    return f"{word} {prefix}:" if colon else word
+
+
+def guard_redis(
+    client: C, guard: Guard, *, key: Callable[..., Hashable] = command_key, client_retries: bool = False
+) -> C:
+    """Put `guard` between a client and its server; the same client comes back.
+
+    `key` is called with a command and its arguments, as `execute_command` gets them; for a pipeline with "PIPELINE"
+    or "MULTI" and the arguments of its first command. Pipelines are never repeated.
+
+    redis-py repeats failed commands by itself, writing ones too, where no breaker sees it and no budget bounds it. That
+    is switched off for the client's pool, unless `client_retries` says to keep it.
+
+    A sync client gets the deadline of a call as its socket timeouts, on connections opened from now on, so guard a
+    client before its first command. Such a timeout bounds each wait for bytes; a server that trickles gets longer.
+
+    Raises:  TypeError for a cluster client, which picks connections by itself; ValueError for a client guarded before.
+    """
+    if not isinstance(client, redis.Redis | redis.asyncio.Redis):
+        raise TypeError(
+            f"{type(client).__name__} is not a redis.Redis or redis.asyncio.Redis; clusters are not covered"
+        )
+    if "execute_command" in vars(client):
+        raise ValueError("this client is guarded already")
+    is_async = isinstance(client, redis.asyncio.Redis)
+    if not client_retries:
+        client.set_retry(AsyncRetry(NoBackoff(), 0) if is_async else Retry(NoBackoff(), 0))  # type: ignore[arg-type]  # one of the two fits
+    if not is_async:
+        _hurry_connections(client.connection_pool)
+    protect = _protect_async if is_async else _protect
+    send: Callable[..., Any] = client.execute_command
+    # One compiled function serves every pipeline: what it runs is an argument, and its key is given.
+    run = protect(guard, _run_async if is_async else _run, key=lambda name, *_arguments, **_options: name, safe=False)
+    guarded = protect(guard, send, key=key, safe=is_reading)
+
+    def execute_command(*args: Any, **options: Any) -> Any:
+        return (send if is_blocking(*args) else guarded)(*args, **options)
+
+    def guard_pipeline(*args: Any, **options: Any) -> Any:
+        pipeline = open_pipeline(*args, **options)
+        execute, immediate = pipeline.execute, pipeline.immediate_execute_command
+
+        def execute_all(*also: Any, **options: Any) -> Any:
+            stack = pipeline.command_stack
+            if not stack and not pipeline.watching:
+                return execute(*also, **options)  # sends nothing
+            word = "MULTI" if _is_transaction(pipeline) else "PIPELINE"
+            return run(_name(key, word, stack), execute, *also, **options)
+
+        def execute_now(*command: Any, **options: Any) -> Any:
+            return run(key(*command), immediate, *command, **options)
+
+        pipeline.execute, pipeline.immediate_execute_command = execute_all, execute_now
+        return pipeline
+
+    def guard_single(*args: Any, **options: Any) -> Any:
+        return guard_redis(open_single(*args, **options), guard, key=key, client_retries=client_retries)
+
+    open_pipeline: Callable[..., Any] = client.pipeline
+    open_single: Callable[..., Any] = client.client
+    vars(client).update(execute_command=execute_command, pipeline=guard_pipeline, client=guard_single)
+    return client
+
+
+# ------------------------------------------------------------------------------------------- answers that are raised
+
+
+class _Raised:
+    """An answer that redis-py raises. It passes the guard as a value, and is raised behind it."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _protect(
+    guard: Guard, send: Callable[..., Any], *, key: Callable[..., Hashable], safe: bool | Callable[..., bool]
+) -> Callable[..., Any]:
+    def attempt(*args: Any, **options: Any) -> Any:
+        try:
+            return send(*args, **options)
+        except Exception as error:
+            if is_failure(error):
+                raise
+            return _Raised(error)
+
+    guarded = guard.protect(attempt, key=key, safe=safe)
+
+    def call(*args: Any, **options: Any) -> Any:
+        answer = guarded(*args, **options)
+        return _open(answer) if answer.__class__ is _Raised else answer
+
+    return call
+
+
+def _protect_async(
+    guard: Guard, send: Callable[..., Any], *, key: Callable[..., Hashable], safe: bool | Callable[..., bool]
+) -> Callable[..., Any]:
+    async def attempt(*args: Any, **options: Any) -> Any:
+        try:
+            return await send(*args, **options)
+        except Exception as error:
+            if is_failure(error):
+                raise
+            return _Raised(error)
+
+    guarded = guard.protect(attempt, key=key, safe=safe)
+
+    async def call(*args: Any, **options: Any) -> Any:
+        answer = await guarded(*args, **options)
+        return _open(answer) if answer.__class__ is _Raised else answer
+
+    return call
+
+
+def _open(answer: _Raised) -> Any:
+    try:
+        raise answer.error
+    finally:
+        del answer  # the error knows this frame by its traceback; without this they would keep each other alive
+
+
+def _run(_name: Hashable, execute: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return execute(*args, **options)
+
+
+async def _run_async(_name: Hashable, execute: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return await execute(*args, **options)
+
+
+def _is_transaction(pipeline: Any) -> bool:
+    # The asyncio pipeline and the sync one keep it under different names.
+    asked = vars(pipeline).get("is_transaction", vars(pipeline).get("transaction"))
+    return bool(asked or pipeline.explicit_transaction)
+
+
+def _name(key: Callable[..., Hashable], word: str, stack: list[Any]) -> Hashable:
+    """The key of a pipeline: its kind, and what its first command works on."""
+    if not stack:
+        return key(word)
+    first = stack[0]
+    parts = first[0] if isinstance(first, tuple) else first.args  # redis-py keeps (args, options)
+    first_key = command_key(*parts).partition(" ")[2]
+    return key(word, first_key) if first_key else key(word)
+
+
+def _word(command: object) -> str:
+    if isinstance(command, bytes):
+        command = command.decode("ascii", "backslashreplace")
+    return str(command).upper()
+
+
+# ------------------------------------------------------------------------------------------- deadlines of sync calls
+
+
+def _hurry_connections(pool: Any) -> None:
+    """Have a sync pool open connections that wait no longer than the deadline of the call they serve."""
+    base = pool.connection_class
+    if not issubclass(base, _Hurried):
+        pool.connection_class = type(base.__name__, (_Hurried, base), {"__module__": base.__module__})
+
+
+def _left_s() -> float:
+    """Seconds to the deadline; a passed one leaves a millisecond, so that redis-py itself cleans up after it."""
+    until = context.deadline.get()
+    return inf if until == inf else max(until - time.perf_counter(), 0.001)
+
+
+class _Hurried:
+    """Goes before a connection class of redis-py: socket timeouts never reach past the deadline in the context."""
+
+    socket_timeout: float | None
+    socket_connect_timeout: float | None
+
+    def send_packed_command(self, *args: Any, **options: Any) -> Any:
+        self._hurry()
+        return super().send_packed_command(*args, **options)  # type: ignore[misc]  # stands before a connection class
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        self._hurry()
+        return super().read_response(*args, **options)  # type: ignore[misc]  # the same
+
+    def _connect(self) -> Any:
+        kept = self.socket_connect_timeout
+        self.socket_connect_timeout = _nearer(kept)
+        try:
+            return super()._connect()  # type: ignore[misc]  # the same
+        finally:
+            self.socket_connect_timeout = kept
+
+    def _hurry(self) -> None:
+        # Always, since what stands there may be a shorter one, from a call with a deadline.
+        socket = getattr(self, "_sock", None)
+        if socket is not None:
+            socket.settimeout(_nearer(self.socket_timeout))
+
+
+def _nearer(seconds: float | None) -> float | None:
+    left_s = _left_s()
+    if left_s == inf:
+        return seconds
+    return left_s if seconds is None else min(seconds, left_s)
