@@ -27,6 +27,7 @@ from budao.guard.waiting import Placed, TurnedAway, WaitingRoom
 from budao.measure import Budget, Histogram, HistogramSnapshot, Samples, TokenBucket
 from budao.model import (
     REFUSED_AS,
+    BreakerOpen,
     BulkheadPolicy,
     CallRefused,
     Dropped,
@@ -44,7 +45,10 @@ NO_LIMIT = 1 << 60
 """More calls than can ever be in flight."""
 
 RECENT_SIZE = 300
-"""Samples kept for quantiles; also the most that one fold looks at, so that its cost is bounded."""
+"""Samples kept for quantiles; also the most that the folds of one period look at, so that their cost is bounded."""
+
+SAMPLES_MIN = 10
+"""However short the time since the last fold, it looks at so many samples."""
 
 BATCH_AIM = 4096
 """Quiet calls that one fold should find at most. Busier resources are folded more often."""
@@ -83,6 +87,7 @@ class Home:
         "events",
         "failed_if",
         "follower",
+        "gate",
         "hedges",
         "hedges_won",
         "inner_errors",
@@ -122,6 +127,8 @@ class Home:
         self.rungs: dict[str, int] = {}
         self.budget = _budget(policy)
         self.shedder = Shedder(policy.shed) if policy.shed else None
+        self.gate: Callable[[], Refusal | None] | None = None
+        """Refuses by hand, in rehearsals; None outside of them."""
 
     def adopt(self, policy: GuardPolicy) -> None:
         """Takes new settings; the budget and the shedder keep what they have counted where they can."""
@@ -193,15 +200,16 @@ class KeyView:
 class Core:
     """One guarded resource.
 
-    The slots a compiled call reads: `is_clear` (nothing stands in the way of any call), `fold_at` (the instant from
-    which somebody must fold), `since` (calls that started earlier belong to an older generation), `slow_s`,
-    `calls_max`, `hedge_s`.
+    The slots a compiled call reads: `quiet_until` (calls that start and end before this instant need nobody's leave;
+    -inf while something stands in the way, and otherwise `fold_at`, when somebody must fold), `since` (calls that
+    started earlier belong to an older generation), `slow_s`, `calls_max`, `hedge_s`.
 
     Cost: about 1.5 KiB while idle.
     """
 
     __slots__ = (
         "_fold_s",
+        "_folded_at",
         "_number",
         "_odd",
         "batch",
@@ -222,9 +230,12 @@ class Core:
         "limiter",
         "ok",
         "peak",
+        "quiet_until",
         "recent",
         "recently_failed",
         "refused",
+        "shut_count",
+        "shut_until",
         "since",
         "slow",
         "slow_s",
@@ -251,11 +262,12 @@ class Core:
         self.latency: Histogram | None = None
         self.ok = self.failed = self.slow = self.dropped = self.stale = self.broken = 0
         self.refused: dict[Why, int] | None = None
-        self.peak = self.recently_failed = self._number = 0
+        self.peak = self.recently_failed = self._number = self.shut_count = 0
         self._odd: list[float] | None = None
         self.since = -inf
         self.hedge_s = inf
         self._fold_s = _period_s(policy)
+        self._folded_at = now
         self.fold_at = now + self._fold_s
         self._publish(now)
 
@@ -267,6 +279,11 @@ class Core:
         Raises: CallRefused.
         """
         home = self.home
+        if now < self.shut_until and not home.listeners:
+            # The way of a flood of calls to something that is down: no event, no table, hardly an object.
+            with home.lock:
+                self.shut_count += 1
+            raise BreakerOpen(self.target, Refusal(Why.BREAKER_OPEN, self.shut_until - now))
         with home.lock:
             if now >= self.fold_at:
                 self._fold(Mono(now))
@@ -287,6 +304,9 @@ class Core:
 
     def _decide(self, now: Mono) -> tuple[Permit | None, Refusal | None]:
         home, breaker = self.home, self.breaker
+        refusal = home.gate() if home.gate is not None else None
+        if refusal is not None:
+            return None, refusal
         if home.policy.breaker is not None and home.policy.breaker.mode is Mode.FORCED_OPEN:
             return None, Refusal(Why.FORCED_OPEN, home.policy.breaker.rest_s)
         if home.shedder is not None:
@@ -328,8 +348,12 @@ class Core:
 
     def refusal_error(self, refusal: Refusal) -> CallRefused:
         """The exception for a refusal."""
-        name = self.home.name
-        return REFUSED_AS[refusal.why](name if self.key is None else f"{name}[{self.label}]", refusal)
+        return REFUSED_AS[refusal.why](self.target, refusal)
+
+    @property
+    def target(self) -> str:
+        """What errors call this resource."""
+        return self.home.name if self.key is None else f"{self.home.name}[{self.label}]"
 
     @property
     def label(self) -> str:
@@ -495,7 +519,9 @@ class Core:
                 self.breaker.learn_ok(count, at)
             if self.throttle is not None:
                 self.throttle.count(count, count, at)
-            stride = -(-count // RECENT_SIZE)
+            # So many samples a period, however often it folds: what is learned must cost the same at any rate of calls.
+            share = min(1.0, (now - self._folded_at) / self._fold_s)
+            stride = -(-count // max(SAMPLES_MIN, int(RECENT_SIZE * share)))
             sample = chunk[::stride]
             self.recent.extend(sample)
             self._record(sample[:-1], stride)
@@ -509,6 +535,7 @@ class Core:
             failed = -(-self.recently_failed * len(keep) // max(1, len(keep), count))
             self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
         self.peak = self.recently_failed = 0
+        self._folded_at = now
         shortest = self._fold_s * min(1.0, BATCH_AIM / count) if count else self._fold_s
         self.fold_at = now + max(0.005, shortest)
         hedge = self.home.policy.hedge
@@ -555,11 +582,15 @@ class Core:
         mode = breaker.policy.mode if breaker is not None else Mode.DISABLED
         self.is_clear = (
             self.bucket is None
+            and self.home.gate is None
             and mode is not Mode.FORCED_OPEN
             and (breaker is None or mode is Mode.DISABLED or breaker.state is State.CLOSED)
             and (self.throttle is None or self.throttle.share_at(now) == 0.0)
             and (self.home.shedder is None or self.home.shedder.level_at(now) == 0.0)
         )
+        self.quiet_until = self.fold_at if self.is_clear else -inf
+        is_shut = breaker is not None and mode is Mode.ENFORCING and breaker.state is State.OPEN
+        self.shut_until = breaker.rests_until if is_shut and breaker is not None else -inf
 
     def note_refusal(self, refusal: Refusal, now: float) -> None:
         """Counts a refusal. The caller holds the lock."""
@@ -568,6 +599,12 @@ class Core:
         # Refusals come in floods: without a listener they are only counted.
         if home.listeners:
             home.news.append(Refused(home.name, self.label, now, refusal))
+
+    def _refused(self) -> dict[Why, int]:
+        counts = dict(self.refused or {})
+        if self.shut_count:
+            counts[Why.BREAKER_OPEN] = counts.get(Why.BREAKER_OPEN, 0) + self.shut_count
+        return counts
 
     def _count(self, why: Why) -> None:
         if self.refused is None:
@@ -641,7 +678,7 @@ class Core:
                 dropped=self.dropped,
                 stale=self.stale,
                 broken=self.broken,
-                refused=dict(self.refused or {}),
+                refused=self._refused(),
                 p50_s=recent.quantile(0.5),
                 p95_s=recent.quantile(0.95),
                 p99_s=recent.quantile(0.99),

@@ -4,9 +4,10 @@ It joins the rooms below: derives settings, compiles a call for each function, a
 event loop's for coroutines and the threads' for everything else. It decides nothing itself.
 """
 
+from budao.protect.behind import Behind
 from budao.protect.block import Block
 from budao.protect.clock import default_clock, strict
 from budao.protect.guard import FailedIf, Guard
 from budao.protect.view import GuardView
 
-__all__ = ["Block", "FailedIf", "Guard", "GuardView", "default_clock", "strict"]
+__all__ = ["Behind", "Block", "FailedIf", "Guard", "GuardView", "default_clock", "strict"]

@@ -39,9 +39,11 @@ from budao.model import (
     Mode,
     Mono,
     Priority,
+    Refusal,
     context,
     numbers_in,
 )
+from budao.protect.behind import Behind
 from budao.protect.block import Block
 from budao.protect.clock import default_clock, strict
 from budao.protect.view import GuardView
@@ -126,6 +128,8 @@ class Guard:
         self._suspended = aio.Suspended(name, self.clock)
         self._background = aio.Background(self._crashed)
         self._compiled: list[Callable[[], bool]] = []
+        self._behind: weakref.WeakSet[Behind] = weakref.WeakSet()
+        self._understudy: Callable[[Behind], Callable[..., Any]] | None = None
         self._probe: aio.LagProbe | None = None
 
     def __repr__(self) -> str:
@@ -327,6 +331,28 @@ class Guard:
         for core in self._all():
             core.reset(now)
 
+    def rehearse(
+        self, gate: Callable[[], Refusal | None], understudy: Callable[[Behind], Callable[..., Any]]
+    ) -> Callable[[], None]:
+        """For tests: every try asks `gate` whether it is refused, and every protected function has an understudy.
+
+        Returns what ends the rehearsal. `budao.testkit.forced` says it in fewer words.
+        """
+        if self._understudy is not None:
+            raise RuntimeError(f"guard {self.name!r} is in a rehearsal already; end that one first")
+        self._understudy = understudy
+        for behind in tuple(self._behind):
+            behind.act(understudy(behind))
+        self._open_gate(gate)
+
+        def end() -> None:
+            self._understudy = None
+            for behind in tuple(self._behind):
+                behind.act(None)
+            self._open_gate(None)
+
+        return end
+
     # -- in the background
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
@@ -361,21 +387,24 @@ class Guard:
             raise TypeError(f"guard {self.name!r} can protect something callable, not {inner!r}")
         guarded: Any
         find = functools.partial(self._find, said.key)
-        if inspect.isasyncgenfunction(inner):
-            guarded = aio.stream(inner, find, self.clock)
-        elif inspect.isgeneratorfunction(inner):
-            guarded = threads.stream(inner, find, self.clock)
+        is_async = inspect.isasyncgenfunction(inner) or _is_async(inner)
+        is_stream = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
+        behind = Behind(inner, is_async=is_async, is_stream=is_stream)
+        if is_stream:
+            guarded = (aio.stream if is_async else threads.stream)(behind.call, find, self.clock)
         else:
-            is_async = _is_async(inner)
-            guarded = self._compile(inner, said, is_async=is_async)
+            guarded = self._compile(behind, said)
             if said.single_flight:
                 functools.update_wrapper(guarded, inner)
                 guarded = (aio.single if is_async else threads.single)(guarded)
+        self._behind.add(behind)
+        if self._understudy is not None:
+            behind.act(self._understudy(behind))
         functools.update_wrapper(guarded, inner)
         return guarded  # type: ignore[no-any-return]
 
-    def _compile(self, function: Callable[..., Any], said: _Said, *, is_async: bool) -> Any:
-        home = self._home
+    def _compile(self, behind: Behind, said: _Said) -> Any:
+        home, function, is_async = self._home, behind.function, behind.is_async
         repeats = Repeats(said.safe, said.bad, said.retry_after)
         steps = Steps(home, said.ladder) if said.ladder is not None else None
         signature = signature_of(function)
@@ -406,17 +435,17 @@ class Guard:
             bound["_b_race"] = self._suspended.race(once, repeats)
         else:
             bound["_b_repeat"] = threads.repeat(once, repeats, said.discard, self.clock)
-            bound["_b_race"] = threads.race(function, once, repeats, self._executor, self.clock)
+            bound["_b_race"] = threads.race(behind.call, once, repeats, self._executor, self.clock)
         if steps is not None and said.ladder is not None:
             bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, said.ladder, self.clock)
             bound["_b_served"] = _served(steps, self.clock)
         guarded = compile_call(self._shape(said, is_async=is_async), signature, name, bound)
 
-        held = weakref.ref(guarded), weakref.ref(once)
+        behind.guarded = weakref.ref(guarded), weakref.ref(once)
 
         def recompile() -> bool:
             """Gives the functions people hold the code for the settings in force. False once nobody holds them."""
-            for reference, is_repeat in zip(held, (False, True), strict=True):
+            for reference, is_repeat in zip(behind.guarded, (False, True), strict=True):
                 holder = reference()
                 if holder is None:
                     return False
@@ -512,6 +541,12 @@ class Guard:
             home.note(Adjusted(self.name, "", now, before, policy))
         home.tell()
         return changes
+
+    def _open_gate(self, gate: Callable[[], Refusal | None] | None) -> None:
+        with self._home.lock:
+            self._home.gate = gate
+            for core in self._all():
+                core.refresh(Mono(self.clock()))
 
     def _crashed(self, where: str, error: BaseException) -> None:
         if isinstance(error, CallRefused):
