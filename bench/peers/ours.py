@@ -38,13 +38,44 @@ _STACK_FEATURES = frozenset(
 
 
 def variants() -> list[Candidate]:
-    """What each part of the guard costs: every row has one part more than the row before.
+    """What each part of the guard costs: every row has one part more than the row named, or than the row before.
 
-    The row named FULL stands in the first table and is held against the bars; the others appear only in the
-    table of parts.
+    The row named FULL stands in the first table and is held against the bars; the others appear only in the table of
+    parts. Retries cost nothing until a call fails, so the rows with one have a function marked safe.
     """
     _front_door()
-    return [Candidate(FULL, _FULL_FEATURES, _full_sync, _full_async)]
+    model = import_module("budao.model")
+    slow = model.BreakerPolicy(slow_s=0.2)
+    plain = dict(breaker=slow, threshold=model.ThresholdPolicy(), retry=None)
+    rows: list[tuple[str, frozenset[Feature], dict[str, Any], dict[str, Any]]] = [
+        ("no part but sampling and deadline check", frozenset({Feature.DEADLINE}), dict(breaker=None, retry=None), {}),
+        ("breaker: failed, slow, stuck in flight", _FULL_FEATURES, dict(breaker=slow, retry=None), {}),
+        (FULL, _FULL_FEATURES, plain, {}),
+        ("full + key", _FULL_FEATURES, plain, dict(key=lambda *_: "one")),
+        ("full + a predicate on the result", _FULL_FEATURES, plain, dict(bad=lambda _: False)),
+        ("full + bulkhead", _FULL_FEATURES, plain | dict(bulkhead=model.BulkheadPolicy()), {}),
+        ("full + rate limit (takes the lock)", _FULL_FEATURES, plain | dict(rate=_rate(model)), {}),
+        ("full + retry", _FULL_FEATURES, plain | dict(retry=model.RetryPolicy()), dict(safe=True)),
+        ("full + timeout, deadline passed on", _FULL_FEATURES, plain | dict(timeout=model.TimeoutPolicy()), {}),
+        ("full + timeout + hedge", _FULL_FEATURES, plain | dict(timeout=model.TimeoutPolicy(),
+                                                              hedge=model.HedgePolicy()), dict(safe=True)),
+    ]  # fmt: skip
+    made = [_row(name, features, model.GuardPolicy(**policy), said) for name, features, policy, said in rows]
+    return [
+        *made,
+        Candidate("derived from an objective: full + timeout", _FULL_FEATURES, _derived_sync, _derived_async),
+    ]
+
+
+def _rate(model: Any) -> Any:
+    return model.RatePolicy(calls_per_s=1e9, burst=1_000_000)
+
+
+def _row(name: str, features: frozenset[Feature], policy: Any, said: dict[str, Any]) -> Candidate:
+    def wrap(fn: Any) -> Any:
+        return _front_door().Guard("bench", policy=policy).protect(fn, **said)
+
+    return Candidate(name, features, wrap, wrap)
 
 
 def stack() -> Candidate:
@@ -59,18 +90,18 @@ def keyed() -> Keyed:
     return Keyed(KEYED, _keyed)
 
 
-def _full(fn: Any) -> Any:
+def _derived(fn: Any) -> Any:
     budao = _front_door()
     return budao.Guard("bench", objective=budao.Latency(0.99, under_s=0.2))(fn)
 
 
-def _full_sync(fn: SyncCall) -> SyncCall:
-    wrapped: SyncCall = _full(fn)
+def _derived_sync(fn: SyncCall) -> SyncCall:
+    wrapped: SyncCall = _derived(fn)
     return wrapped
 
 
-def _full_async(fn: AsyncCall) -> AsyncCall:
-    wrapped: AsyncCall = _full(fn)
+def _derived_async(fn: AsyncCall) -> AsyncCall:
+    wrapped: AsyncCall = _derived(fn)
     return wrapped
 
 
@@ -82,7 +113,7 @@ def _stack(fn: Any) -> Any:
         bulkhead=model.BulkheadPolicy(calls_max=CONCURRENT_MAX),
         timeout=model.TimeoutPolicy(call_s=TIMEOUT_S),
     )
-    return _front_door().Guard("bench", policy=policy)(fn)
+    return _front_door().Guard("bench", policy=policy).protect(fn, safe=True)
 
 
 def _stack_sync(fn: SyncCall) -> SyncCall:
@@ -97,8 +128,8 @@ def _stack_async(fn: AsyncCall) -> AsyncCall:
 
 def _keyed(keys_max: int) -> KeyedCall:
     model = import_module("budao.model")
-    guard = _front_door().Guard("bench", policy=model.GuardPolicy(keys_max=keys_max), key=lambda key: key)
-    call: KeyedCall = guard(lambda key: key)
+    guard = _front_door().Guard("bench", policy=model.GuardPolicy(keys_max=keys_max))
+    call: KeyedCall = guard.protect(lambda key: key, key=lambda key: key)
     return call
 
 

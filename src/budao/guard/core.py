@@ -212,6 +212,7 @@ class Core:
         "_folded_at",
         "_number",
         "_odd",
+        "_told",
         "batch",
         "breaker",
         "broken",
@@ -264,6 +265,7 @@ class Core:
         self.refused: dict[Why, int] | None = None
         self.peak = self.recently_failed = self._number = self.shut_count = 0
         self._odd: list[float] | None = None
+        self._told = 0
         self.since = -inf
         self.hedge_s = inf
         self._fold_s = _period_s(policy)
@@ -448,6 +450,7 @@ class Core:
         with self.home.lock:
             self.broken += 1
             if self.breaker is not None:
+                self._tell_quiet(Mono(now))
                 moved = self.breaker.settle(Permit(self.breaker.generation, Mono(now)), Outcome(0.0, True), Mono(now))
                 if moved is not None:
                     self._turned(moved, now)
@@ -474,6 +477,7 @@ class Core:
                     fresh = started >= self.since
                     permit = Permit(breaker.generation if fresh else -1, Mono(started))
                 self.stale += permit.generation != breaker.generation
+                self._tell_quiet(now)
                 moved = breaker.settle(permit, ending, now)
                 if moved is not None:
                     self._turned(moved, now)
@@ -507,16 +511,15 @@ class Core:
             self.home.tell()
 
     def _fold(self, now: Mono) -> None:
-        count = len(self.batch)
         at = Mono(min(now, self.fold_at))
+        self._tell_quiet(at)
+        count, self._told = self._told, 0
         keep, self._odd = self._odd or [], None
         if count:
             chunk = self.batch[:count]
             del self.batch[:count]
             self.ok += count
             self.home.budget.deposit(count, at)
-            if self.breaker is not None and self.breaker.state in {State.CLOSED, State.RAMPING}:
-                self.breaker.learn_ok(count, at)
             if self.throttle is not None:
                 self.throttle.count(count, count, at)
             # So many samples a period, however often it folds: what is learned must cost the same at any rate of calls.
@@ -541,11 +544,18 @@ class Core:
         hedge = self.home.policy.hedge
         if hedge is not None and len(self.recent) >= hedge.samples_min:
             self.hedge_s = max(hedge.delay_min_s, self.recent.quantile(hedge.quantile) or 0.0)
-        if self.breaker is not None:
+        if self.breaker is not None and self.breaker.policy.mode is not Mode.DISABLED:
             moved = self.breaker.look(self._stuck(now), now)
             if moved is not None:
                 self._turned(moved, now)
         self._publish(now)
+
+    def _tell_quiet(self, at: Mono) -> None:
+        """Tells the breaker of quiet calls it has not heard of. Due before it judges: failures alone look like an outage."""
+        count, breaker = len(self.batch), self.breaker
+        if count > self._told and breaker is not None and breaker.state in {State.CLOSED, State.RAMPING}:
+            breaker.learn_ok(count - self._told, at)
+        self._told = count
 
     def _record(self, samples: list[float] | tuple[float, ...], weight: int) -> None:
         if samples:
@@ -563,11 +573,7 @@ class Core:
         home = self.home
         if moved.before is not State.RAMPING or moved.after is not State.CLOSED:
             self.since = now
-            # What the last generation counted quietly is told to nobody: it belongs to another time.
-            count = len(self.batch)
-            if count:
-                del self.batch[:count]
-                self.ok += count
+            self._told = len(self.batch)  # these belong to the last generation, and the new one never hears of them
         home.note(Turned(home.name, self.label, now, moved))
 
     def _publish(self, now: Mono) -> None:

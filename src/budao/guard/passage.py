@@ -29,7 +29,7 @@ class Passage:
         """
         core = self.core
         limit = min(until, context.deadline.get())
-        if core.is_clear and now < core.fold_at and now < limit:
+        if now < core.quiet_until and now < limit:
             self.permit = None
         else:
             self.permit = core.enter(now, limit)

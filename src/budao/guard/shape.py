@@ -11,10 +11,14 @@ import inspect
 import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 PREFIX = "_b_"
 """Names of the guard inside a generated function start with this; parameters of users hardly ever do."""
+
+BUILTINS = frozenset({"BaseException", "Exception", "StopIteration", "len", "type"})
+"""What generated lines mean by these names, a parameter of the same name must not hide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ def signature_of(function: Callable[..., object]) -> Signature:
     if not inspect.isfunction(function) or hasattr(function, "__signature__") or hasattr(function, "__wrapped__"):
         return ANY
     parameters = inspect.signature(function).parameters.values()
-    if any(each.name.startswith(PREFIX) for each in parameters):
+    if any(each.name.startswith(PREFIX) or each.name in BUILTINS for each in parameters):
         return ANY
     text: list[str] = []
     arguments: list[str] = []
@@ -112,7 +116,8 @@ def source_of(shape: Shape, signature: Signature, name: str) -> str:
     """The source of one compiled call, inside a maker that binds what it closes over."""
     lines = [f"def _b_make({', '.join(FREE)}):"]
     kind = "async def" if shape.is_async else "def"
-    name = name if name.isidentifier() else "guarded"
+    is_fit = name.isidentifier() and not iskeyword(name) and not name.startswith(PREFIX) and name not in BUILTINS
+    name = name if is_fit else "guarded"
     lines.append(f"    {kind} {name}({signature.parameters}):")
     body = _call(shape, signature)
     if shape.ladder:
@@ -145,7 +150,7 @@ def _call(shape: Shape, signature: Signature) -> list[str]:
         ]
     lines += [
         "_b_started = _b_clock()",
-        f"if {core}.is_clear and _b_started < {core}.fold_at and _b_limit() > _b_started:",
+        f"if _b_started < {core}.quiet_until and _b_limit() > _b_started:",
         "    _b_permit = None",
         "else:",
         f"    _b_permit = {core}.enter(_b_started)",
@@ -233,7 +238,7 @@ def _succeed(shape: Shape, signature: Signature, core: str, restore: list[str]) 
             lines.append("    return _b_result")
     lines += [
         "if (",
-        f"    _b_permit is None and _b_ended < {core}.fold_at",
+        f"    _b_permit is None and _b_ended < {core}.quiet_until",
         f"    and _b_started >= {core}.since and _b_ended - _b_started <= {core}.slow_s",
         "):",
         f"    {append}(_b_ended - _b_started)",

@@ -7,6 +7,7 @@ fields; the message is built from the fields when somebody reads it, since a ref
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from budao.model.outcome import Refusal, Why
 
@@ -18,10 +19,20 @@ class BudaoError(Exception):
 class CallRefused(BudaoError):
     """The call was never sent; trying elsewhere, or later, is safe."""
 
-    def __init__(self, target: str, refusal: Refusal) -> None:
-        super().__init__(target, refusal)
-        self.target = target
-        self.refusal = refusal
+    if TYPE_CHECKING:
+        # `BaseException.__new__` keeps the arguments; an `__init__` of our own would cost as much as all the rest.
+        def __init__(self, target: str, refusal: Refusal) -> None: ...
+
+    @property
+    def target(self) -> str:
+        """What was not called."""
+        return str(self.args[0])
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why, and when to come back."""
+        found: Refusal = self.args[1]
+        return found
 
     @property
     def why(self) -> Why:
@@ -94,6 +105,7 @@ class TimedOut(CallFailed, TimeoutError):
 
     def __init__(self, target: str, after_s: float) -> None:
         super().__init__(target, f"no answer within {after_s:.3g} s")
+        self.args = (target, after_s)  # what `__init__` takes, so that it survives pickling
         self.after_s = after_s
 
 
