@@ -46,19 +46,19 @@ def variants() -> list[Candidate]:
     _front_door()
     model = import_module("budao.model")
     slow = model.BreakerPolicy(slow_s=0.2)
-    plain = dict(breaker=slow, threshold=model.ThresholdPolicy(), retry=None)
+    plain = {"breaker": slow, "threshold": model.ThresholdPolicy(), "retry": None}
     rows: list[tuple[str, frozenset[Feature], dict[str, Any], dict[str, Any]]] = [
-        ("no part but sampling and deadline check", frozenset({Feature.DEADLINE}), dict(breaker=None, retry=None), {}),
-        ("breaker: failed, slow, stuck in flight", _FULL_FEATURES, dict(breaker=slow, retry=None), {}),
+        ("no part but sampling and deadline check", frozenset({Feature.DEADLINE}), {"breaker": None, "retry": None}, {}),
+        ("breaker: failed, slow, stuck in flight", _FULL_FEATURES, {"breaker": slow, "retry": None}, {}),
         (FULL, _FULL_FEATURES, plain, {}),
-        ("full + key", _FULL_FEATURES, plain, dict(key=lambda *_: "one")),
-        ("full + a predicate on the result", _FULL_FEATURES, plain, dict(bad=lambda _: False)),
-        ("full + bulkhead", _FULL_FEATURES, plain | dict(bulkhead=model.BulkheadPolicy()), {}),
-        ("full + rate limit (takes the lock)", _FULL_FEATURES, plain | dict(rate=_rate(model)), {}),
-        ("full + retry", _FULL_FEATURES, plain | dict(retry=model.RetryPolicy()), dict(safe=True)),
-        ("full + timeout, deadline passed on", _FULL_FEATURES, plain | dict(timeout=model.TimeoutPolicy()), {}),
-        ("full + timeout + hedge", _FULL_FEATURES, plain | dict(timeout=model.TimeoutPolicy(),
-                                                              hedge=model.HedgePolicy()), dict(safe=True)),
+        ("full + key", _FULL_FEATURES, plain, {"key": lambda *_: "one"}),
+        ("full + a predicate on the result", _FULL_FEATURES, plain, {"bad": lambda _: False}),
+        ("full + bulkhead", _FULL_FEATURES, plain | {"bulkhead": model.BulkheadPolicy()}, {}),
+        ("full + rate limit (takes the lock)", _FULL_FEATURES, plain | {"rate": _rate(model)}, {}),
+        ("full + retry", _FULL_FEATURES, plain | {"retry": model.RetryPolicy()}, {"safe": True}),
+        ("full + timeout, deadline passed on", _FULL_FEATURES, plain | {"timeout": model.TimeoutPolicy()}, {}),
+        ("full + timeout + hedge", _FULL_FEATURES, plain | {"timeout": model.TimeoutPolicy(),
+                                                              "hedge": model.HedgePolicy()}, {"safe": True}),
     ]  # fmt: skip
     made = [_row(name, features, model.GuardPolicy(**policy), said) for name, features, policy, said in rows]
     return [

@@ -13,8 +13,8 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from budao.guard import NOTHING, Core, Hedged, Ladder, Permit, Repeats, Steps, answer_of
-from budao.model import CallRefused, Mono, Refusal, TimedOut, Why, context
+from budao.guard import NOTHING, Core, Discard, Hedged, Ladder, Pause, Permit, Repeats, Steps, answer_of
+from budao.model import Mono, Refusal, TimedOut, Why, context
 
 
 async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
@@ -223,8 +223,8 @@ class _Duel:
         self.second = self.task.get_loop().create_task(as_coroutine(self._again()))
         self.second.add_done_callback(self._answered)
 
-    def _answered(self, second: asyncio.Task[Any]) -> None:
-        if self.answered and not self.has_won and self._core is not None:
+    def _answered(self, _: asyncio.Task[Any]) -> None:
+        if self.answered and not self.has_won:
             self.has_won = True
             self.count_win()
             self.task.cancel()
@@ -278,7 +278,7 @@ def _proceed(coroutine: Coroutine[Any, Any, Any], first: Any) -> Generator[Any, 
             return stop.value
         return (yield from _proceed(coroutine, following))
     if sent is None:
-        return (yield from coroutine)  # type: ignore[misc]  # inside types.coroutine a coroutine may be delegated to
+        return (yield from coroutine)  # inside types.coroutine a coroutine may be delegated to
     try:
         following = coroutine.send(sent)
     except StopIteration as stop:
@@ -348,34 +348,26 @@ def repeat(
     async def repeat_here(
         core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        attempt = 1
-        if repeats.is_safe(args, kwargs):
+        steps = repeats.tries(core, error, result, first, args, kwargs, clock)
+        try:
+            step = next(steps)
             while True:
-                pause_s = repeats.pause(core, attempt, first, clock(), error if error is not None else result)
-                if pause_s is None:
-                    break
-                if error is None and discard is not None:
-                    discarded = discard(result)
+                reply: Any = None
+                if isinstance(step, Pause):
+                    await pause(step.pause_s)
+                elif isinstance(step, Discard):
+                    discarded = discard(step.result) if discard is not None else None
                     if isinstance(discarded, Awaitable):
                         await discarded
-                await pause(pause_s)
-                attempt += 1
-                try:
-                    result, error = await once(*args, **kwargs), None
-                except CallRefused:
-                    if error is None:
-                        raise
-                    break  # the failure says more than the refusal of its repeat
-                except Exception as again:
-                    error = again
-                    if not core.home.is_failure(again):
-                        raise
-                    continue
-                if not repeats.is_bad(result):
-                    return result
-        if error is not None:
-            raise error
-        return result
+                else:
+                    try:
+                        reply = await once(*args, **kwargs)
+                    except Exception as again:  # noqa: BLE001 - `tries` decides which exceptions go on
+                        step = steps.throw(again)
+                        continue
+                step = steps.send(reply)
+        except StopIteration as stop:
+            return stop.value
 
     return repeat_here
 

@@ -64,8 +64,9 @@ def stream(
 
 
 async def _in_time(source: AsyncGenerator[Any, Any], passage: Passage, clock: Callable[[], float]) -> Any:
+    limit = asyncio.timeout(max(0.0, passage.until - clock()))
     try:
-        async with asyncio.timeout(max(0.0, passage.until - clock())) as limit:
+        async with limit:
             return await anext(source)
     except TimeoutError as error:
         if limit.expired():

@@ -11,7 +11,7 @@ from budao.guard.ladder import NOTHING, Ladder, Remembered, Rung, answer_of, key
 from budao.guard.limiter import Limiter, LimiterView
 from budao.guard.passage import Passage
 from budao.guard.pauses import parse_pushback, parse_retry_after, pause_s
-from budao.guard.repeats import Repeats
+from budao.guard.repeats import Again, Discard, Pause, Repeats
 from budao.guard.shape import ANY, Shape, compile_call, signature_of, source_of
 from budao.guard.shedder import Shedder
 from budao.guard.steps import Steps
@@ -24,10 +24,12 @@ __all__ = [
     "NOTHING",
     "STREAMING",
     "Adjusted",
+    "Again",
     "Breaker",
     "Core",
     "Crashed",
     "Descended",
+    "Discard",
     "Event",
     "Hedged",
     "Home",
@@ -38,6 +40,7 @@ __all__ = [
     "Move",
     "Moved",
     "Passage",
+    "Pause",
     "Permit",
     "Placed",
     "Refused",

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum
 from math import inf
 from typing import Any
 
 from budao.guard.core import Core
 from budao.guard.events import Retried
 from budao.guard.pauses import pause_s
-from budao.model import Mono, Refusal, Why, context
+from budao.model import CallRefused, Mono, Refusal, Why, context
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for so many seconds."""
+
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Let go of a bad result before the next try."""
+
+    result: Any
+
+
+class Again(Enum):
+    """Make the call again, and come back with its result or its exception."""
+
+    NOW = "now"
 
 
 class Repeats:
@@ -49,6 +71,47 @@ class Repeats:
             return bool(self._is_bad(result))
         except Exception:  # noqa: BLE001 - a hook's mistake must not fail the call
             return False
+
+    def tries(
+        self,
+        core: Core,
+        error: Exception | None,
+        result: Any,
+        first: float,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        clock: Callable[[], float],
+    ) -> Generator[Pause | Discard | Again, Any, Any]:
+        """What to do about a call that failed, step by step; returns what the caller gets, or raises it.
+
+        A shell carries out each step, sends back what `Again` brought, and throws in what it raised.
+        """
+        attempt = 1
+        is_safe = self.is_safe(args, kwargs)
+        while is_safe:
+            pause_s = self.pause(core, attempt, first, clock(), result if error is None else error)
+            if pause_s is None:
+                break
+            if error is None:
+                yield Discard(result)
+            yield Pause(pause_s)
+            attempt += 1
+            try:
+                result, error = (yield Again.NOW), None
+            except CallRefused:
+                if error is None:
+                    raise
+                break  # the failure says more than the refusal of its repeat
+            except Exception as again:
+                if not core.home.is_failure(again):
+                    raise
+                error = again
+            else:
+                if not self.is_bad(result):
+                    return result
+        if error is not None:
+            raise error
+        return result
 
     def pause(self, core: Core, attempt: int, first: float, now: float, problem: object) -> float | None:
         """How many seconds to wait before the next try; None for no further try.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from math import inf
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from budao import aio, threads
 from budao.guard import Core, Passage
@@ -46,7 +46,7 @@ class Block:
         """The call says nothing about the other side."""
         self._passage.drop()
 
-    def __enter__(self) -> Block:
+    def __enter__(self) -> Self:
         self._set(context.priority, self._priority)
         try:
             self._passage.enter(self._clock(), self._until)
@@ -66,7 +66,7 @@ class Block:
         self._restore()
         self._passage.leave(error, self._clock())
 
-    async def __aenter__(self) -> Block:
+    async def __aenter__(self) -> Self:
         self._set(context.priority, self._priority)
         try:
             self._passage.enter(self._clock(), self._until)

@@ -103,7 +103,7 @@ class Guard:
         rng: random.Random | None = None,
         executor: Executor | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
+        if not name:
             raise BadSettings([("name", f'{name!r} is not a name; say what is protected, such as "inventory"')])
         self.name = name
         self.clock = default_clock() if clock is None else strict(clock)
@@ -142,6 +142,7 @@ class Guard:
     @overload
     def __call__(
         self,
+        /,
         *,
         safe: bool | Callable[..., bool] = ...,
         key: Callable[..., Hashable] | None = ...,
@@ -150,7 +151,7 @@ class Guard:
         discard: Callable[[Any], object] | None = ...,
         single_flight: bool = ...,
     ) -> Callable[[F], F]: ...
-    def __call__(self, function: F | None = None, /, **said: Any) -> F | Callable[[F], F]:
+    def __call__(self, function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         """Protects a function, keeping its exact type: `@guard`, or `@guard(safe=True)`. See `protect`."""
         if function is not None:
             return self.protect(function, **said)
@@ -570,7 +571,7 @@ class Guard:
 
         def on_lag(lag_s: float) -> bool:
             guard = held()
-            return guard is not None and guard._lagged(lag_s)
+            return guard is not None and guard._lagged(lag_s)  # noqa: SLF001 - held weakly, but it is this very object
 
         self._probe = aio.LagProbe(loop, on_lag)
 

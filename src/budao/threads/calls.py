@@ -10,8 +10,8 @@ from contextvars import copy_context
 from math import inf
 from typing import Any
 
-from budao.guard import NOTHING, Core, Hedged, Ladder, Permit, Repeats, Steps, answer_of
-from budao.model import CallRefused, Mono, Refusal, Why, context
+from budao.guard import NOTHING, Core, Discard, Hedged, Ladder, Pause, Permit, Repeats, Steps, answer_of
+from budao.model import Mono, Refusal, Why, context
 
 
 class _Parked:
@@ -66,32 +66,25 @@ def repeat(
     def repeat_here(
         core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        attempt = 1
-        if repeats.is_safe(args, kwargs):
+        steps = repeats.tries(core, error, result, first, args, kwargs, clock)
+        try:
+            step = next(steps)
             while True:
-                pause_s = repeats.pause(core, attempt, first, clock(), error if error is not None else result)
-                if pause_s is None:
-                    break
-                if error is None and discard is not None:
-                    discard(result)
-                pause(pause_s)
-                attempt += 1
-                try:
-                    result, error = once(*args, **kwargs), None
-                except CallRefused:
-                    if error is None:
-                        raise
-                    break  # the failure says more than the refusal of its repeat
-                except Exception as again:
-                    error = again
-                    if not core.home.is_failure(again):
-                        raise
-                    continue
-                if not repeats.is_bad(result):
-                    return result
-        if error is not None:
-            raise error
-        return result
+                reply: Any = None
+                if isinstance(step, Pause):
+                    pause(step.pause_s)
+                elif isinstance(step, Discard):
+                    if discard is not None:
+                        discard(step.result)
+                else:
+                    try:
+                        reply = once(*args, **kwargs)
+                    except Exception as again:  # noqa: BLE001 - `tries` decides which exceptions go on
+                        step = steps.throw(again)
+                        continue
+                step = steps.send(reply)
+        except StopIteration as stop:
+            return stop.value
 
     return repeat_here
 

@@ -19,12 +19,10 @@ def single(function: Callable[..., Any]) -> Callable[..., Any]:
         key = key_of(args, kwargs)
         if key is None:
             return function(*args, **kwargs)
+        mine: Future[Any] = Future()
         with lock:
-            shared = flights.get(key)
-            if shared is None:
-                mine: Future[Any] = Future()
-                flights[key] = mine
-        if shared is not None:
+            shared = flights.setdefault(key, mine)
+        if shared is not mine:
             return shared.result()
         try:
             result = function(*args, **kwargs)
