@@ -1,7 +1,6 @@
 """What a compiled async call needs where it has to wait: for an answer, a place, a retry, a hedge.
 
-A timer is armed only once a call suspends. Timers of one event loop and one settings object are kept together, so that
-there is one handle on the loop instead of one for each call.
+A time limit is watched only once a call suspends.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
+from budao.aio.timers import Flight, Timers
 from budao.guard import NOTHING, Core, Discard, Hedged, Ladder, Pause, Permit, Repeats, Steps, answer_of
 from budao.model import Mono, Refusal, TimedOut, Why, context
 
@@ -26,69 +26,6 @@ def reset_anywhere(token: Any) -> None:
     """Takes the deadline out of the context, if this still is the context that it was put into."""
     with suppress(ValueError):
         context.deadline.reset(token)
-
-
-class _Flight:
-    """One suspended call with a time limit."""
-
-    __slots__ = ("cancelling", "is_over", "task", "until")
-
-    def __init__(self, task: asyncio.Task[Any], until: float) -> None:
-        self.task = task
-        self.until = until
-        self.cancelling = task.cancelling()
-        self.is_over = False
-
-
-class Timers:
-    """The time limits of suspended calls on one event loop, behind one handle of the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
-        self._loop = loop
-        self._clock = clock
-        self._flights: dict[_Flight, None] = {}
-        self._handle: asyncio.TimerHandle | None = None
-        self._due = inf
-
-    def add(self, flight: _Flight) -> None:
-        """Watches a flight until it is removed."""
-        self._flights[flight] = None
-        if flight.until < self._due:
-            self._arm(flight.until)
-
-    def remove(self, flight: _Flight) -> None:
-        """Forgets a flight that came back."""
-        del self._flights[flight]
-        if not self._flights and self._handle is not None:
-            self._handle.cancel()
-            self._handle, self._due = None, inf
-
-    def _arm(self, due: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._due = due
-        self._handle = self._loop.call_later(max(0.0, due - self._clock()), self._ring)
-
-    def _ring(self) -> None:
-        now = self._clock()
-        self._handle, self._due = None, inf
-        # A clock that runs a hair behind the loop's must not make the loop spin.
-        line = now + 0.0005
-        nearest = inf
-        for flight in self._flights:
-            if flight.is_over:
-                continue
-            if flight.until <= line:
-                flight.is_over = True
-                flight.task.cancel()
-            elif flight.until < nearest:
-                nearest = flight.until
-        if nearest < inf:
-            self._arm(nearest)
-
-    @property
-    def is_dead(self) -> bool:
-        return self._loop.is_closed()
 
 
 class Suspended:
@@ -120,7 +57,7 @@ class Suspended:
         if task is None:  # driven by hand, with no loop that could ring
             return (yield from _proceed(coroutine, first))
         timers = self.timers(task.get_loop())
-        flight = _Flight(task, until)
+        flight = Flight(task, until)
         timers.add(flight)
         try:
             result = yield from _proceed(coroutine, first)
@@ -137,7 +74,7 @@ class Suspended:
                 task.uncancel()
             return result
         finally:
-            timers.remove(flight)
+            timers.back(flight)
 
     def race(self, once: Callable[..., Any], repeats: Repeats) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Sends a second, identical call once the first has taken long, and takes whichever answers first."""
