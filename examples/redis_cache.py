@@ -38,7 +38,8 @@ async def main(port: int) -> None:
             if number in {0, 39}:
                 print(f"sku-{number}: {found} ({source})")
     for key in guard.snapshot().keys:
-        print(f"{key.key}: {key.state.value}, {key.ok} ok, {key.failed} failed, {sum(key.refused.values())} refused")
+        if key.key:
+            print(f"{key.key} {key.state.value}, {key.ok} ok, {key.failed} failed, {sum(key.refused.values())} refused")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,7 +27,7 @@ from budao.adapters.redis import command_key, guard_redis, is_failure
 from budao.guard import State
 from budao.model import BreakerOpen, BreakerPolicy, GuardPolicy, RetryPolicy, TimeoutPolicy, Why, context
 from budao.protect import Guard
-from tests.live.redis_server import PATIENCE_S, RedisServer
+from tests.live.redis_server import PATIENCE_S, RedisServer, free_port
 
 CALL_S = 0.3
 # What one call may take beyond its bound on a busy machine. Not a claim about speed: without a bound it would hang.
@@ -214,6 +217,20 @@ def test_clusters_and_guarded_clients_are_turned_down(server: RedisServer) -> No
         guard_redis(client, Guard("cache"))
     with pytest.raises(TypeError, match="clusters are not covered"):
         guard_redis(object(), Guard("cache"))  # type: ignore[type-var]  # what a checker would say, said at run time
+
+
+def test_a_guard_keeps_no_client_and_no_pipeline_alive(server: RedisServer) -> None:
+    guard = Guard("cache", policy=policy())
+    client = guard_redis(redis.Redis(port=server.port), guard)
+    client.ping()
+    untyped: Any = client
+    gone = [weakref.ref(each) for each in (client, untyped.client(), client.pipeline())]
+    client.close()
+    client.connection_pool.disconnect()
+    del client, untyped
+    gc.collect()
+    assert [each() for each in gone] == [None, None, None]
+    assert guard.snapshot().name == "cache"
 
 
 # ------------------------------------------------------------------------------------------------------- cancelling
@@ -521,6 +538,19 @@ def test_a_kill_and_a_restart_are_ridden_out_by_a_sync_client(mortal: RedisServe
             except (BreakerOpen, exceptions.ConnectionError):
                 time.sleep(0.02)
         assert in_flight(guard) == 0
+
+
+def test_the_example_runs_with_a_redis_and_without_one(server: RedisServer) -> None:
+    example = Path(__file__).parents[2] / "examples" / "redis_cache.py"
+
+    def said(port: int) -> str:
+        return subprocess.run([sys.executable, example, str(port)], capture_output=True, text=True, check=True).stdout
+
+    assert "sku-39: 10 (computed)" in said(server.port)
+    assert "GET price: closed, 40 ok" in said(server.port)
+    without = said(free_port())
+    assert "sku-39: about 10 (cache[GET price:]: not sent, breaker open" in without
+    assert "GET price: open, 0 ok" in without
 
 
 # ------------------------------------------------------------------------------------------------------------- keys

@@ -135,39 +135,80 @@ def guard_redis(
         client.set_retry(AsyncRetry(NoBackoff(), 0) if is_async else Retry(NoBackoff(), 0))  # type: ignore[arg-type]  # one of the two fits
     if not is_async:
         _hurry_connections(client.connection_pool)
-    protect = _protect_async if is_async else _protect
-    send: Callable[..., Any] = client.execute_command
-    # One compiled function serves every pipeline: what it runs is an argument, and its key is given.
-    run = protect(guard, _run_async if is_async else _run, key=lambda name, *_arguments, **_options: name, safe=False)
-    guarded = protect(guard, send, key=key, safe=is_reading)
+    _Way(guard, key, is_async=is_async).lead(client)
+    return client
 
-    def execute_command(*args: Any, **options: Any) -> Any:
-        return (send if is_blocking(*args) else guarded)(*args, **options)
 
-    def guard_pipeline(*args: Any, **options: Any) -> Any:
-        pipeline = open_pipeline(*args, **options)
-        execute, immediate = pipeline.execute, pipeline.immediate_execute_command
+class _Way:
+    """The way of one client's commands through the guard, shared by everything that is made from the client.
 
-        def execute_all(*also: Any, **options: Any) -> Any:
+    What is compiled for the guard knows no client: what sends is its first argument. So clients and pipelines come and
+    go, and the guard keeps none of them alive.
+    """
+
+    def __init__(self, guard: Guard, key: Callable[..., Hashable], *, is_async: bool) -> None:
+        self._key = key
+        attempt, behind = (_attempt_async, _behind_async) if is_async else (_attempt, _behind)
+
+        def key_of(_send: object, /, *command: object, **options: object) -> Hashable:
+            return key(*command, **options)
+
+        def is_safe(_send: object, /, *command: object, **_options: object) -> bool:
+            return is_reading(*command)
+
+        def key_given(send: _Named, /, *_args: object, **_options: object) -> Hashable:
+            return send.key
+
+        self._command = behind(guard.protect(attempt, key=key_of, safe=is_safe))
+        self._named = behind(guard.protect(attempt, key=key_given))
+
+    def lead(self, client: Any) -> None:
+        """Have a client, and what it makes, take this way."""
+        send, open_pipeline, open_single = client.execute_command, client.pipeline, client.client
+
+        def execute_command(*args: Any, **options: Any) -> Any:
+            return send(*args, **options) if is_blocking(*args) else self._command(send, *args, **options)
+
+        def pipeline(*args: Any, **options: Any) -> Any:
+            return self._lead_pipeline(open_pipeline(*args, **options))
+
+        def single(*args: Any, **options: Any) -> Any:
+            opened = open_single(*args, **options)
+            self.lead(opened)
+            return opened
+
+        vars(client).update(execute_command=execute_command, pipeline=pipeline, client=single)
+
+    def _lead_pipeline(self, pipeline: Any) -> Any:
+        send_all, send_now = pipeline.execute, pipeline.immediate_execute_command
+
+        def execute(*args: Any, **options: Any) -> Any:
             stack = pipeline.command_stack
             if not stack and not pipeline.watching:
-                return execute(*also, **options)  # sends nothing
+                return send_all(*args, **options)  # sends nothing
             word = "MULTI" if _is_transaction(pipeline) else "PIPELINE"
-            return run(_name(key, word, stack), execute, *also, **options)
+            return self._named(_Named(_name(self._key, word, stack), send_all), *args, **options)
 
-        def execute_now(*command: Any, **options: Any) -> Any:
-            return run(key(*command), immediate, *command, **options)
+        def immediate_execute_command(*command: Any, **options: Any) -> Any:
+            if is_blocking(*command):
+                return send_now(*command, **options)
+            return self._named(_Named(self._key(*command), send_now), *command, **options)
 
-        pipeline.execute, pipeline.immediate_execute_command = execute_all, execute_now
+        vars(pipeline).update(execute=execute, immediate_execute_command=immediate_execute_command)
         return pipeline
 
-    def guard_single(*args: Any, **options: Any) -> Any:
-        return guard_redis(open_single(*args, **options), guard, key=key, client_retries=client_retries)
 
-    open_pipeline: Callable[..., Any] = client.pipeline
-    open_single: Callable[..., Any] = client.client
-    vars(client).update(execute_command=execute_command, pipeline=guard_pipeline, client=guard_single)
-    return client
+class _Named:
+    """Something that sends, and the key it goes by. It is never repeated: a pipeline is empty after its first try."""
+
+    __slots__ = ("key", "send")
+
+    def __init__(self, key: Hashable, send: Callable[..., Any]) -> None:
+        self.key = key
+        self.send = send
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.send(*args, **options)
 
 
 # ------------------------------------------------------------------------------------------- answers that are raised
@@ -182,41 +223,35 @@ class _Raised:
         self.error = error
 
 
-def _protect(
-    guard: Guard, send: Callable[..., Any], *, key: Callable[..., Hashable], safe: bool | Callable[..., bool]
-) -> Callable[..., Any]:
-    def attempt(*args: Any, **options: Any) -> Any:
-        try:
-            return send(*args, **options)
-        except Exception as error:
-            if is_failure(error):
-                raise
-            return _Raised(error)
+def _attempt(send: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+    try:
+        return send(*args, **options)
+    except Exception as error:
+        if is_failure(error):
+            raise
+        return _Raised(error)
 
-    guarded = guard.protect(attempt, key=key, safe=safe)
 
-    def call(*args: Any, **options: Any) -> Any:
-        answer = guarded(*args, **options)
+async def _attempt_async(send: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+    try:
+        return await send(*args, **options)
+    except Exception as error:
+        if is_failure(error):
+            raise
+        return _Raised(error)
+
+
+def _behind(guarded: Callable[..., Any]) -> Callable[..., Any]:
+    def call(send: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        answer = guarded(send, *args, **options)
         return _open(answer) if answer.__class__ is _Raised else answer
 
     return call
 
 
-def _protect_async(
-    guard: Guard, send: Callable[..., Any], *, key: Callable[..., Hashable], safe: bool | Callable[..., bool]
-) -> Callable[..., Any]:
-    async def attempt(*args: Any, **options: Any) -> Any:
-        try:
-            return await send(*args, **options)
-        except Exception as error:
-            if is_failure(error):
-                raise
-            return _Raised(error)
-
-    guarded = guard.protect(attempt, key=key, safe=safe)
-
-    async def call(*args: Any, **options: Any) -> Any:
-        answer = await guarded(*args, **options)
+def _behind_async(guarded: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(send: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        answer = await guarded(send, *args, **options)
         return _open(answer) if answer.__class__ is _Raised else answer
 
     return call
@@ -227,14 +262,6 @@ def _open(answer: _Raised) -> Any:
         raise answer.error
     finally:
         del answer  # the error knows this frame by its traceback; without this they would keep each other alive
-
-
-def _run(_name: Hashable, execute: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return execute(*args, **options)
-
-
-async def _run_async(_name: Hashable, execute: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return await execute(*args, **options)
 
 
 def _is_transaction(pipeline: Any) -> bool:
