@@ -63,7 +63,7 @@ def close_page(namespace: dict[str, Any]) -> None:
 
 pytest_collect_file = Sybil(
     parsers=[Examples(), SkipParser()],
-    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md", "docs/*/*/*.md"],  # matched from the right, one star a level
     setup=open_page,
     teardown=close_page,
 ).pytest()

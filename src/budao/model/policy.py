@@ -74,6 +74,7 @@ class BreakerPolicy:
     calls_min: int = 20
     """Fewer calls in the window say nothing."""
     window_s: float = 10.0
+    """How far back it looks."""
     buckets: int = 10
     """The window forgets in whole buckets."""
     rest_s: float = 60.0
@@ -81,6 +82,7 @@ class BreakerPolicy:
     rest_growth: float = 2.0
     """Each trip that follows a failed probe multiplies the rest by this."""
     rest_max_s: float = 600.0
+    """No rest is longer, however often it trips."""
     probes_max: int = 3
     """Calls let through at once while probing."""
     probes_good: int = 3
@@ -88,6 +90,7 @@ class BreakerPolicy:
     ramp_s: float = 5.0
     """After closing, the share of calls let through grows to all of them over this span; 0.0 for at once."""
     mode: Mode = Mode.ENFORCING
+    """How much say it has."""
 
     def __post_init__(self) -> None:
         check = Checks("breaker")
@@ -179,6 +182,7 @@ class BudgetPolicy:
     share: float = 0.1
     """Repeats per call over the window."""
     window_s: float = 10.0
+    """How long a call pays for repeats."""
     floor_per_s: float = 1.0
     """Repeats allowed however few calls there are, so that a quiet client can still retry."""
 
@@ -197,6 +201,7 @@ class HedgePolicy:
     quantile: float = 0.95
     """The second call goes out once the first has taken longer than this share of recent calls did."""
     delay_min_s: float = 0.001
+    """No second call goes out sooner, however quick most calls are."""
     samples_min: int = 50
     """With fewer measured calls there is no hedging."""
 
@@ -213,11 +218,15 @@ class BulkheadPolicy:
     """How many calls may be in flight at once, and how many may wait for a place."""
 
     calls_max: int = 100
+    """Calls in flight at once."""
     waiting_max: int = 0
+    """Calls that may wait for a place; 0 refuses at once."""
     wait_max_s: float = 1.0
+    """How long a call waits for a place at most."""
     sojourn_target_s: float = 0.005
     """CoDel: waiting longer than this all through an interval means a standing queue."""
     sojourn_interval_s: float = 0.1
+    """How long the wait must be above the target for the queue to count as standing."""
 
     def __post_init__(self) -> None:
         check = Checks("bulkhead")
@@ -234,8 +243,11 @@ class LimitPolicy:
     """Adaptive concurrency: the bulkhead's size, found by watching the latency floor."""
 
     calls_min: int = 4
+    """Never fewer calls in flight than this."""
     calls_first: int = 20
+    """The limit before anything is measured."""
     calls_max: int = 1000
+    """Never more calls in flight than this."""
     tolerance: float = 1.5
     """Latency up to this many times the floor is not yet queueing."""
     smoothing: float = 0.2
@@ -265,7 +277,9 @@ class RatePolicy:
     """How many calls a second may start."""
 
     calls_per_s: float
+    """Calls that may start in a second, over time."""
     burst: int = 1
+    """Calls that may start at once after a quiet spell."""
 
     def __post_init__(self) -> None:
         check = Checks("rate")
@@ -284,6 +298,7 @@ class ThrottlePolicy:
     multiplier: float = 2.0
     """Calls let through per accepted call. Lower is stricter."""
     window_s: float = 30.0
+    """How far back asked and accepted calls are counted."""
     refused_share_max: float = 0.95
     """Never refuses more than this: what still goes out is how a recovery is noticed. 1.0 is the book's rule."""
 
@@ -319,9 +334,13 @@ class ThresholdPolicy:
     """How the line between fast and slow follows what is measured. See `budao.slo.Threshold`."""
 
     quantile: float = 0.99
+    """The quantile that is learned."""
     samples: int = 300
+    """Calls the quantile is taken from, the latest ones."""
     samples_min: int = 30
+    """With fewer calls nothing is learned."""
     alpha: float = 0.2
+    """The share of the way to the newest value that is gone each time."""
     hardened: bool = True
     """False is the bare rule, which follows a slow degradation upward; it is kept for comparison."""
     margin: float = 1.25
