@@ -6,6 +6,9 @@ import asyncio
 import copy
 import json
 import pickle
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -631,3 +634,11 @@ def test_open_files_stay_flat_over_a_thousand_failing_requests(kit: Any, server:
         until(lambda: open_files() <= before + 2, lambda: f"{before} before, {open_files()} after")
         seen = view(guard, server.key)
         assert seen.failed + seen.broken == 816
+
+
+def test_the_example_runs_and_leaves_a_server_that_is_down_alone() -> None:
+    example = Path(__file__).parents[2] / "examples" / "http_client.py"
+    ran = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=60.0, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "it stumbles   200 after 1 retry" in ran.stdout
+    assert re.search(r"it is down    100 calls, 9\d refused here", ran.stdout), ran.stdout
