@@ -82,6 +82,7 @@ class Home:
     """What all resources of one guard share: its settings, its lock, its dice, its budget and its listeners."""
 
     __slots__ = (
+        "alert",
         "budget",
         "crashes",
         "events",
@@ -95,6 +96,7 @@ class Home:
         "lock",
         "name",
         "news",
+        "on_fold",
         "policy",
         "retries",
         "rng",
@@ -111,6 +113,8 @@ class Home:
         rng: Random,
         failed_if: Callable[[Exception], bool],
         follower: Callable[[], Follower | None] = lambda: None,
+        alert: Callable[[Event], object] = lambda _: None,
+        on_fold: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
         self.policy = policy
@@ -118,6 +122,8 @@ class Home:
         self.rng = rng
         self.failed_if = failed_if
         self.follower = follower
+        self.alert = alert
+        self.on_fold = on_fold
         self.listeners: tuple[Callable[[Event], object], ...] = ()
         self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
         self.news: deque[Event] = deque(maxlen=EVENTS_MAX)
@@ -141,10 +147,9 @@ class Home:
             self.shedder = Shedder(policy.shed) if policy.shed else None
 
     def note(self, event: Event) -> None:
-        """Remembers an event; listeners hear of it at the next `tell`, outside the lock."""
+        """Remembers an event; alert and listeners hear of it at the next `tell`, outside the lock."""
         self.events.append(event)
-        if self.listeners:
-            self.news.append(event)
+        self.news.append(event)
 
     def tell(self) -> None:
         """Lets the listeners hear the news. Whatever they raise is counted and goes no further."""
@@ -153,7 +158,7 @@ class Home:
                 event = self.news.popleft()
             except IndexError:  # another thread told it meanwhile
                 return
-            for listener in self.listeners:
+            for listener in (self.alert, *self.listeners):
                 try:
                     listener(event)
                 except Exception:  # noqa: BLE001 - a listener must never fail the call that caused the news
@@ -539,6 +544,8 @@ class Core:
             self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
         self.peak = self.recently_failed = 0
         self._folded_at = now
+        if self.home.shedder is not None:
+            self.home.on_fold()
         shortest = self._fold_s * min(1.0, BATCH_AIM / count) if count else self._fold_s
         self.fold_at = now + max(0.005, shortest)
         hedge = self.home.policy.hedge
@@ -656,6 +663,7 @@ class Core:
         """A person knows better: closes the breaker and forgets what it counted."""
         with self.home.lock:
             moved = self.breaker.reset(now) if self.breaker is not None else None
+            self._told = len(self.batch)
             if moved is not None:
                 self._turned(moved, now)
             self._publish(now)

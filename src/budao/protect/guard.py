@@ -25,7 +25,9 @@ from budao.guard import (
     Event,
     Home,
     Ladder,
+    Remembered,
     Repeats,
+    Rung,
     Shape,
     Steps,
     compile_call,
@@ -43,6 +45,7 @@ from budao.model import (
     context,
     numbers_in,
 )
+from budao.protect.alerts import LOG, Alerts
 from budao.protect.behind import Behind
 from budao.protect.block import Block
 from budao.protect.clock import default_clock, strict
@@ -120,6 +123,8 @@ class Guard:
             rng=rng or random.Random(),
             failed_if=_predicate(failed_if),
             follower=self._follow,
+            alert=Alerts().hear,
+            on_fold=_listening(weakref.ref(self)),
         )
         self._plain = Core(self._home, None, Mono(self.clock()))
         self._cores: dict[Hashable, Core] = {}
@@ -201,8 +206,6 @@ class Guard:
 
         Raises: CallRefused on entering.
         """
-        if self._home.shedder is not None:
-            self._listen_to_lag()
         core = self._plain if key is None else self._core(key)
         return Block(core, self.clock, until, priority)
 
@@ -438,7 +441,8 @@ class Guard:
             bound["_b_repeat"] = threads.repeat(once, repeats, said.discard, self.clock)
             bound["_b_race"] = threads.race(behind.call, once, repeats, self._executor, self.clock)
         if steps is not None and said.ladder is not None:
-            bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, said.ladder, self.clock)
+            ladder = _shared(said.ladder)
+            bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, ladder, self.clock)
             bound["_b_served"] = _served(steps, self.clock)
         guarded = compile_call(self._shape(said, is_async=is_async), signature, name, bound)
 
@@ -553,10 +557,12 @@ class Guard:
         if isinstance(error, CallRefused):
             where += " (refused)"
         home = self._home
+        trace_id = context.trace_id()
+        LOG.error("%s: %s crashed, trace %s", self.name, where, trace_id or "unknown", exc_info=error)
         with home.lock:
             home.crashes += 1
             text = f"{type(error).__name__}: {error}"[:500]
-            home.note(Crashed(self.name, "", self.clock(), where, text, context.trace_id()))
+            home.note(Crashed(self.name, "", self.clock(), where, text, trace_id))
         home.tell()
 
     def _listen_to_lag(self) -> None:
@@ -608,6 +614,24 @@ def _predicate(failed_if: FailedIf | None) -> Callable[[Exception], bool]:
         kinds = failed_if
         return lambda error: isinstance(error, kinds)
     return failed_if
+
+
+def _shared(ladder: Ladder) -> Ladder:
+    """The same ladder, with a cache function that callers with equal arguments share."""
+    rung = ladder.cache if isinstance(ladder.cache, Rung) else Rung(ladder.cache)
+    if rung.answer is NOTHING or isinstance(rung.answer, Remembered) or not callable(rung.answer):
+        return ladder
+    single = aio.single if _is_async(rung.answer) else threads.single
+    return replace(ladder, cache=replace(rung, answer=single(rung.answer)))
+
+
+def _listening(held: weakref.ref[Guard]) -> Callable[[], None]:
+    def on_fold() -> None:
+        guard = held()
+        if guard is not None:
+            guard._listen_to_lag()  # noqa: SLF001 - held weakly, but it is this very object
+
+    return on_fold
 
 
 def _served(steps: Steps, clock: Callable[[], float]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
