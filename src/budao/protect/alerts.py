@@ -15,8 +15,10 @@ EVERY_S = 1.0
 
 
 class Alerts:
-    """Breakers that open and close, and calls that were answered with nothing. Crashes are logged with their traceback
-    by the guard itself."""
+    """Breakers that open and close, and calls that were answered with nothing.
+
+    Crashes are logged by the guard itself, which has their traceback.
+    """
 
     __slots__ = ("_empties", "_told_at")
 
