@@ -127,8 +127,9 @@ class Breaker:
                 self._probes.append(now)
                 return Permit(self.generation, now, is_probe=True)
             case State.RAMPING:
-                share = max(RAMP_SHARE_MIN, (now - self.since) / self.policy.ramp_s)
-                if rng.random() < share:
+                # Multiplied rather than divided: a ramp of 0 s may be obeyed in the middle of one.
+                passed_s, ramp_s = now - self.since, self.policy.ramp_s
+                if rng.random() * ramp_s <= max(RAMP_SHARE_MIN * ramp_s, passed_s):
                     return Permit(self.generation, now)
                 return Refusal(Why.RAMPING, max(0.0, self.since + self.policy.ramp_s - now))
 
@@ -162,6 +163,8 @@ class Breaker:
         if permit.generation != self.generation:
             return None
         if permit.is_probe:
+            if permit.at not in self._probes:  # given by a breaker that was switched off and replaced since
+                return None
             self._probes.remove(permit.at)
         if isinstance(ending, Dropped):
             return None
@@ -203,7 +206,10 @@ class Breaker:
     def reset(self, now: Mono) -> Moved | None:
         """A person knows better: closes the breaker and forgets what it counted."""
         self.trips = 0
-        return self._move(Move.RESET, "reset by a person", now) if self.state is not State.CLOSED else None
+        if self.state is State.CLOSED:
+            self._window.clear(now)
+            return None
+        return self._move(Move.RESET, "reset by a person", now)
 
     def obey(self, policy: BreakerPolicy, now: Mono) -> None:
         """Takes new settings while calls run. The state stays, and so do the counts if the window keeps its shape."""
@@ -227,11 +233,9 @@ class Breaker:
         policy = self.policy
         if total < policy.calls_min:
             return None
-        if (
-            failed < policy.failed_share * total
-            and slow < policy.slow_share * total
-            and failed + slow < max(policy.failed_share, policy.slow_share) * total
-        ):
+        # 0.07 * 100 is 7.000000000000001; a hair makes it the 7 that was meant.
+        failed_max, slow_max = policy.failed_share * total - 1e-9, policy.slow_share * total - 1e-9
+        if failed < failed_max and slow < slow_max and failed + slow < max(failed_max, slow_max):
             return None
         still = f" ({stuck} of them still in flight)" if stuck else ""
         what = f"{failed} failed and {slow} slow{still} of {total} calls in {policy.window_s:g} s"

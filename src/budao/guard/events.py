@@ -90,3 +90,12 @@ class Adjusted:
 
 
 Event = Turned | Refused | Retried | Hedged | Descended | Crashed | Adjusted
+
+
+def words_of(error: BaseException, characters_max: int = 200) -> str:
+    """An exception in a line of text, whatever its own `__str__` does."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"[:characters_max]
+    except Exception:  # noqa: BLE001 - an exception that cannot say what it is must not fail the call
+        return kind[:characters_max]

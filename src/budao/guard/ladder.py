@@ -102,10 +102,10 @@ class Ladder:
 
 def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
     """The arguments of a call as a key, or None if they cannot be hashed."""
-    key = (args, tuple(sorted(kwargs.items()))) if kwargs else args
+    key = args, tuple(sorted(kwargs.items()))
     try:
         hash(key)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - a hash of the user's own may raise anything, and must not fail the call
         return None
     return key
 

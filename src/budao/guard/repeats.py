@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from budao.guard.core import Core
-from budao.guard.events import Retried
+from budao.guard.events import Retried, words_of
 from budao.guard.pauses import pause_s
 from budao.model import CallRefused, Mono, Refusal, Why, context
 
@@ -134,8 +134,8 @@ class Repeats:
                 core.note_refusal(Refusal(Why.BUDGET_SPENT), now)
                 return None
             home.retries += 1
-            name = f"{type(problem).__name__}: {problem}" if isinstance(problem, Exception) else "a bad result"
-            home.note(Retried(home.name, core.label, now, attempt + 1, pause, name[:200]))
+            words = words_of(problem) if isinstance(problem, Exception) else "a bad result"
+            home.note(Retried(home.name, core.label, now, attempt + 1, pause, words))
         home.tell()
         return pause
 

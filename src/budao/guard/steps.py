@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from budao.guard.core import Home
-from budao.guard.events import Descended
+from budao.guard.events import Descended, words_of
 from budao.guard.ladder import Ladder, Remembered, Rung, key_of
 from budao.model import CallRefused, context
 
@@ -31,16 +31,18 @@ class Steps:
             home.rungs["direct"] = home.rungs.get("direct", 0) + 1
             if self._remembered is not None:
                 key = key_of(args, kwargs)
-                if key is not None:
-                    self._remembered.put(key, result, now)
+                try:
+                    if key is not None:
+                        self._remembered.put(key, result, now)
+                except Exception:  # noqa: BLE001 - arguments that cannot be compared must not fail the call
+                    home.inner_errors += 1
 
     def served(self, rung: str, error: Exception, now: float) -> None:
         """A rung answered."""
         home = self._home
         with home.lock:
             home.rungs[rung] = home.rungs.get(rung, 0) + 1
-            text = f"{type(error).__name__}: {error}"[:200]
-            home.note(Descended(home.name, "", now, rung, text, context.trace_id()))
+            home.note(Descended(home.name, "", now, rung, words_of(error), context.trace_id()))
         home.tell()
 
     def broke(self, rung: str, trouble: BaseException, error: Exception) -> None:
@@ -48,4 +50,4 @@ class Steps:
         home = self._home
         with home.lock:
             home.rungs["broken"] = home.rungs.get("broken", 0) + 1
-        error.add_note(f"the {rung} rung failed as well: {type(trouble).__name__}: {trouble}"[:300])
+        error.add_note(f"the {rung} rung failed as well: {words_of(trouble)}")
