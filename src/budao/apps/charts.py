@@ -64,13 +64,13 @@ def _phases(recording: Recording, x: Scale) -> str:
 
 
 def _latency(recording: Recording, x: Scale) -> str:
-    y = logarithmic(0.005, 10.0, _LATENCY.bottom, _LATENCY.top)
+    y = logarithmic(0.003, 10.0, _LATENCY.bottom, _LATENCY.top)
     parts = [_title(_LATENCY, "Latency of requests, errors included")]
     parts += [line(_LEFT, y(at), _RIGHT, y(at), "grid") + _tick(words, y(at)) for at, words in _TICKS_S]
     goal = y(recording.under_s)
     parts += [
         line(_LEFT, goal, _RIGHT, goal, "objective"),
-        text(f"objective {recording.under_s * 1000:.0f} ms", _LEFT + 6, goal - 6, "goal"),
+        text(f"{recording.under_s * 1000:.0f} ms", _LEFT - 8, goal + 4.5, "goal", "end"),
     ]
     for (_, color), seconds in zip(_SHOPS, (recording.bare, recording.guarded), strict=True):
         parts.append(path(_points([second.p50_s for second in seconds], seconds, x, y), f"p50 {color}"))
@@ -81,7 +81,8 @@ def _latency(recording: Recording, x: Scale) -> str:
             if second.p50_s is not None and _is_broken(second)
         ]
     keys: list[tuple[str, str, str]] = [(name, "line", f"p99 {color}") for name, color in _SHOPS]
-    keys += [("p99", "line", "p99 axis"), ("p50", "line", "p50 axis"), ("mostly errors", "cross", "error axis")]
+    keys += [("p99", "line", "p99 axis"), ("p50", "line", "p50 axis")]
+    keys += [("mostly errors", "cross", "error axis"), ("objective", "line", "objective")]
     parts.append(_key(_LATENCY, keys))
     return "".join(parts)
 
@@ -200,8 +201,8 @@ def _tick(words: str, y: float) -> str:
 def _key(box: Box, entries: Sequence[tuple[str, str, str]]) -> str:
     """The key of a panel, on the line of its title, right-aligned."""
     y = box.top - 17.5
-    widths = [30 + len(words) * 7.0 + 14 for words, _, _ in entries]
-    at = box.right - sum(widths) + 14
+    widths = [30 + len(words) * 7.4 + 12 for words, _, _ in entries]
+    at = box.right - sum(widths) + 12
     parts: list[str] = []
     for (words, shape, class_), width in zip(entries, widths, strict=True):
         if shape == "line":

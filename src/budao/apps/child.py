@@ -10,18 +10,22 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
+from os import SEEK_END
 from random import Random
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 STARTED_WITHIN_S = 30.0
 LEFT_WITHIN_S = 3.0
+COMPLAINTS_BYTES_MAX = 4_000
 
 
 @contextlib.asynccontextmanager
@@ -30,14 +34,28 @@ async def child(*arguments: str) -> AsyncIterator[int]:
 
     Raises: RuntimeError if it does not come up.
     """
-    # A session of its own: an interrupt typed at the terminal is ours alone, and the child stays for the report.
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "budao.apps.child", *arguments, stdin=PIPE, stdout=PIPE, start_new_session=True
-    )
-    try:
-        yield await _port_of(process, arguments)
-    finally:
-        await asyncio.shield(_end(process))
+    with tempfile.TemporaryFile() as complaints:  # said at the end: on the terminal they would tear the live table
+        # A session of its own: an interrupt typed at the terminal is ours alone, and the child stays for the report.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "budao.apps.child", *arguments),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=complaints,
+            start_new_session=True,
+        )
+        try:
+            yield await _port_of(process, arguments)
+        finally:
+            await asyncio.shield(_end(process))
+            _pass_on(complaints, " ".join(arguments))
+
+
+def _pass_on(complaints: IO[bytes], who: str) -> None:
+    size = complaints.seek(0, SEEK_END)
+    complaints.seek(max(0, size - COMPLAINTS_BYTES_MAX))
+    if said := complaints.read().decode(errors="replace").strip():
+        print(f"the demo's {who} said:\n{said}", file=sys.stderr)
 
 
 async def _port_of(process: Process, arguments: Sequence[str]) -> int:
@@ -77,7 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    logging.getLogger("budao").addHandler(logging.NullHandler())  # the demo tells what its guard does in its own words
+    # asyncio switches Nagle's algorithm off only on sockets that name their protocol; with it on, each answer of two
+    # writes would wait 40 ms for a delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)  # before the port is told: who knows it may connect
     config = uvicorn.Config(
         _app(options), log_level="critical", access_log=False, lifespan="on", timeout_graceful_shutdown=1
     )

@@ -123,6 +123,8 @@ def _lines(*, quiet: bool) -> Iterator[tuple[Callable[[View], None], float]]:
 
     def show(view: View) -> None:
         nonlocal told
+        if not told:
+            print("\n".join(f"set by hand: {each}" for each in view.settings))
         for remark in view.remarks[told:]:
             print(f"{remark.at_s:6.1f} s  {remark.text}")
         told = len(view.remarks)

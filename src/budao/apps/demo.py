@@ -171,7 +171,7 @@ def _recorded(stage: Stage, seed: int, explain: str, *, interrupted: bool) -> Re
         bare=stage.bare.by_second(seconds, now_s),
         guarded=stage.guarded.by_second(seconds, now_s),
         states=state_spans([(at_s, state) for at_s, state, _ in stage.moves], "closed", float(seconds)),
-        remarks=stage.remarks(),
+        remarks=tuple(remark for remark in stage.remarks() if remark.at_s <= seconds),
         settings=BY_HAND_SAID,
         explain=explain,
         interrupted=interrupted,

@@ -12,7 +12,7 @@ from budao.apps.recording import Visits
 
 PATIENCE_S = 5.0
 """After this a customer walks away, which counts as an error."""
-SKUS = 300
+SKUS = 150
 IDLE_MAX = 64
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from budao.apps.charts import charts
 from budao.apps.plot import tag
-from budao.apps.recording import Recording, percent, result, shares
+from budao.apps.recording import Recording, answered_by, percent, result, shares
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -29,7 +29,7 @@ h1 { margin: 0 0 10px; font-size: 27px; line-height: 1.3; font-weight: 650; text
 h2 { margin: 40px 0 10px; font-size: 19px; }
 p { margin: 6px 0; } .soft { color: var(--soft); } .small { font-size: 14px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.shares { margin: 22px 0 26px; }
+.shares { margin: 22px 0 10px; } .by { margin-bottom: 26px; }
 .shares th, .shares td { padding: 8px 10px; border-bottom: 1px solid var(--line); text-align: right; }
 .shares thead th { font-size: 14px; font-weight: 500; color: var(--soft); }
 .shares th:first-child { text-align: left; } .shares tbody th { font-weight: 600; white-space: nowrap; }
@@ -51,8 +51,9 @@ svg .on { fill: #fff; font-weight: 600; font-size: 12px; }
 .closed { fill: var(--closed); } .open { fill: var(--open); } .probing { fill: var(--probing); } .ramping { fill: var(--ramping); }
 .direct { fill: var(--direct); } .cache { fill: var(--cache); } .template { fill: var(--template); }
 .empty { fill: var(--empty); } .none { fill: var(--none); }
-.events td { padding: 3px 14px 3px 0; vertical-align: top; border-bottom: 1px solid var(--line); }
-.events td:first-child { white-space: nowrap; color: var(--soft); width: 5em; text-align: right; }
+.events { list-style: none; padding: 0; margin: 0; columns: 2; column-gap: 36px; }
+.events li { display: flex; gap: 12px; padding: 3px 0; border-bottom: 1px solid var(--line); break-inside: avoid; }
+.events span { flex: 0 0 3.6em; text-align: right; color: var(--soft); font-variant-numeric: tabular-nums; }
 pre { margin: 0; padding: 14px 16px; background: var(--card); border-radius: 8px; font: 13px/1.5 ui-monospace, "SF Mono",
   "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 ul { margin: 6px 0; padding-left: 20px; }
@@ -67,14 +68,15 @@ def page(recording: Recording) -> str:
         how_long += f" of {recording.seconds_planned} (interrupted)"
     facts = (
         f"Objective: {percent(recording.share)} of requests answered well within {under_ms}. {how_long}, "
-        f"{recording.calls_per_s:g} requests a second to each shop, the same customers at the same instants "
+        f"{recording.calls_per_s:g} requests a second to each shop on average, the same customers at the same instants "
         f"(seed {recording.seed})."
     )
     body = (
         tag("p", "budao demo guard: two shops, one ailing inventory service", class_="kicker"),
-        tag("h1", escape(result(recording))),
+        tag("h1", escape(_kept_together(result(recording)))),
         tag("p", escape(facts), class_="soft"),
         _shares(recording, under_ms),
+        tag("p", escape(answered_by(recording)), class_="soft by"),
         tag("figure", charts(recording)),
         tag("h2", "What happened"),
         _events(recording),
@@ -95,6 +97,11 @@ def page(recording: Recording) -> str:
         f"<title>budao demo guard</title><style>{_STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{tag("main", "".join(body))}</body></html>\n'
+
+
+def _kept_together(words: str) -> str:
+    """No line ends between a number and its unit."""
+    return words.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms")
 
 
 def _shares(recording: Recording, under_ms: str) -> str:
@@ -123,7 +130,5 @@ def _row(name: str, color: str, values: Sequence[float | None], goal: float) -> 
 
 
 def _events(recording: Recording) -> str:
-    rows = [
-        tag("tr", tag("td", f"{remark.at_s:.1f} s") + tag("td", escape(remark.text))) for remark in recording.remarks
-    ]
-    return tag("table", "".join(rows), class_="events small") if rows else tag("p", "Nothing.", class_="soft")
+    rows = [tag("li", tag("span", f"{remark.at_s:.1f} s") + escape(remark.text)) for remark in recording.remarks]
+    return tag("ol", "".join(rows), class_="events small") if rows else tag("p", "Nothing.", class_="soft")

@@ -228,6 +228,32 @@ def result(recording: Recording) -> str:
     )
 
 
+def answered_by(recording: Recording) -> str:
+    """Who answered the customers of the guarded shop while inventory was ill, in one sentence; "" if nobody came."""
+    held = [
+        second
+        for phase in recording.phases
+        if phase.is_ill
+        for second in recording.guarded[phase.start_s : phase.end_s]
+    ]
+    requests = sum(second.requests for second in held)
+    if not requests:
+        return ""
+    counts = {rung: sum(second.rungs.get(rung, 0) for second in held) for rung in RUNGS}
+    parts = [f"{percent(count / requests)} by {_BY[rung]}" for rung, count in counts.items() if count]
+    lost = requests - sum(counts.values())
+    parts += [f"{percent(lost / requests)} by an error"] if lost else []
+    return f"While inventory was ill, the guarded shop's customers were answered {', '.join(parts)}."
+
+
+_BY = {
+    "direct": "inventory itself",
+    "cache": "the last known stock (cache)",
+    "template": "a best guess (template)",
+    "empty": "nothing (empty)",
+}
+
+
 def percent(share: float) -> str:
     """A share for people: never rounded up to a whole 100 %, nor down to 0 %."""
     if 0.9995 <= share < 1.0:

@@ -23,4 +23,5 @@ BY_HAND_SAID = (
     "timeout 0.12 s, retries included, so that the lower rungs have 80 ms of the objective left",
     "breaker looks back 2 s, rests 2 to 4 s and ramps up for 2 s, so that a minute is enough to see it",
 )
-CALLS_PER_S = 50.0
+CALLS_PER_S = 30.0
+"""To each shop, on average. Low enough for a small machine that does something else as well."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budao.apps.recording import Second, StateSpan, Visits, percent, result, shares, state_spans
+from budao.apps.recording import Second, StateSpan, Visits, answered_by, percent, result, shares, state_spans
 from tests.unit.apps.recordings import recording
 
 
@@ -99,6 +99,16 @@ def test_the_sentence_says_both_shares_of_the_ill_time() -> None:
 def test_a_demo_that_ended_early_says_that_there_is_nothing_to_compare() -> None:
     assert "nothing to compare" in result(recording(recorded=3))
     assert "nothing to compare" in result(recording(recorded=0))
+
+
+def test_the_sentence_about_rungs_says_what_was_not_told_by_inventory() -> None:
+    assert answered_by(recording()) == (
+        "While inventory was ill, the guarded shop's customers were answered 2 % by inventory itself, 88 % by the last "
+        "known stock (cache), 10 % by a best guess (template)."
+    )
+    assert answered_by(recording(recorded=2)) == ""
+    lost = replace(recording(seconds=5), guarded=recording(seconds=5).bare)
+    assert answered_by(lost).endswith("answered 33.3 % by inventory itself, 66.7 % by an error.")
 
 
 def test_shares_are_of_requests_not_of_seconds() -> None:
