@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -138,7 +139,9 @@ class Guarded(Generic[RequestT, ResponseT, InnerT]):
         """Bounds the body in time, and lets it tell the guard if it breaks off."""
         timeouts.until = body_until(self.guard.clock, caller_until, self._body_s)
         counts = response.status_code not in self._bad  # a bad reply has been counted already
-        watch = _Watch(self.guard, self._key(sent), timeouts.until, self._theirs, self.LIBRARY.ReadTimeout, counts)
+        watch = _Watch(
+            self.guard, partial(self._key, sent), timeouts.until, self._theirs, self.LIBRARY.ReadTimeout, counts
+        )
         response.stream = self.BODY(response.stream, watch)
 
     def _is_ours(self, error: Exception) -> bool:
@@ -264,7 +267,7 @@ class _Watch:
     def __init__(
         self,
         guard: Guard,
-        key: Hashable,
+        key: Callable[[], Hashable],
         until: float,
         broken: tuple[type[Exception], ...],
         late: type[Exception],
@@ -291,7 +294,7 @@ class _Watch:
         """Tells the guard of a body that broke off, unless it was its reader who let the time pass."""
         if self._counts and not was_over and isinstance(error, self._broken):
             self._counts = False
-            broke(self._guard, self._key)
+            broke(self._guard, self._key())
 
 
 class SyncBody:
