@@ -50,6 +50,7 @@ BLOCKING: Final = frozenset(
 )
 """Commands that wait for somebody else, not for Redis. XREAD and XREADGROUP join them when they carry BLOCK."""
 
+STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
 SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 PREFIX_MAX: Final = 64
 
@@ -85,7 +86,7 @@ def is_reading(command: object, *_arguments: object, **_options: object) -> bool
 def is_blocking(command: object, *arguments: object) -> bool:
     """Whether a command waits on purpose."""
     word = _word(command)
-    if word in {"XREAD", "XREADGROUP"}:
+    if word in STREAMS:
         return any(
             each in {"BLOCK", b"BLOCK", "block", b"block"} for each in arguments if isinstance(each, str | bytes)
         )
@@ -97,15 +98,10 @@ def command_key(command: object, *arguments: object, **_options: object) -> str:
     word = _word(command)
     at = 2 if word in SCRIPTS else 0  # a script's first key comes after its hash and the number of keys
     name = arguments[at] if len(arguments) > at else ""
-    if isinstance(name, list | tuple) and name:
-        name = name[0]
-    if isinstance(name, bytes | bytearray | memoryview):
-        # Cut first: only the beginning is wanted, and a value may stand here.
-        name = bytes(name[: PREFIX_MAX + 1]).decode("utf-8", "backslashreplace")
     if not isinstance(name, str):
-        return word
-    prefix, colon, _ = name[: PREFIX_MAX + 1].partition(":")
-    return f"{word} {prefix}:" if colon else word
+        name = _text(name)
+    end = name.find(":", 0, PREFIX_MAX)
+    return f"{word} {name[: end + 1]}" if end >= 0 else word
 
 
 def guard_redis(
@@ -281,9 +277,19 @@ def _name(key: Callable[..., Hashable], word: str, stack: list[Any]) -> Hashable
 
 
 def _word(command: object) -> str:
-    if isinstance(command, bytes):
-        command = command.decode("ascii", "backslashreplace")
-    return str(command).upper()
+    if isinstance(command, str):
+        return command.upper()
+    return command.decode("ascii", "backslashreplace").upper() if isinstance(command, bytes) else str(command).upper()
+
+
+def _text(name: object) -> str:
+    """The beginning of a key that is no text; "" for what is no key."""
+    if isinstance(name, list | tuple) and name:
+        name = name[0]
+    if isinstance(name, bytes | bytearray | memoryview):
+        # Cut first: only the beginning is wanted, and a long value may stand here.
+        return bytes(name[:PREFIX_MAX]).decode("utf-8", "backslashreplace")
+    return name if isinstance(name, str) else ""
 
 
 # ------------------------------------------------------------------------------------------- deadlines of sync calls
