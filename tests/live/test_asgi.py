@@ -646,3 +646,23 @@ def test_the_example_runs_and_shows_a_route_closed_and_open_again() -> None:
     assert re.search(r"warehouse is ill  stock    \d+ x 500, \d+ x 503", ran.stdout), ran.stdout
     assert "it rested         stock    20 x 200" in ran.stdout
     assert "nobody waits      patience 504 the deadline has passed" in ran.stdout
+
+
+def test_a_stream_may_last_longer_than_the_timeout_of_one_call() -> None:
+    async def story() -> None:
+        guard = Guard("shop", policy=GuardPolicy(timeout=TimeoutPolicy(call_s=0.3, total_s=1.0)))
+
+        async def stream(request: Request) -> Response:
+            async def parts() -> AsyncIterator[bytes]:
+                for _ in range(8):
+                    await asyncio.sleep(0.1)
+                    yield b"x"
+
+            return StreamingResponse(parts())
+
+        async with served(app_of(guard, {"/": stream})) as client:
+            assert (await client.get("/")).content == b"x" * 8
+        view = keys_of(guard)["GET /"]
+        assert (view.ok, view.failed) == (1, 0)
+
+    run(story)

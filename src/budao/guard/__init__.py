@@ -5,8 +5,9 @@ that runs them around a user's function. Nothing here waits, asks for the time, 
 """
 
 from budao.guard.breaker import MOVES, Breaker, Move, Moved, Permit, State
-from budao.guard.core import STREAMING, Core, Home, KeyView, Waiter
+from budao.guard.core import STREAMING, Core, KeyView, Waiter
 from budao.guard.events import Adjusted, Crashed, Descended, Event, Hedged, Refused, Retried, Turned
+from budao.guard.home import Follower, Home
 from budao.guard.ladder import NOTHING, Ladder, Remembered, Rung, answer_of, key_of
 from budao.guard.limiter import Limiter, LimiterView
 from budao.guard.passage import Passage
@@ -31,6 +32,7 @@ __all__ = [
     "Descended",
     "Discard",
     "Event",
+    "Follower",
     "Hedged",
     "Home",
     "KeyView",

@@ -10,21 +10,18 @@ end, and only `fold`, which holds the lock, removes from the front exactly what 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import inf, nextafter
-from random import Random
 from typing import Any, Protocol
 
 from budao.guard.breaker import Breaker, Moved, Permit, State
-from budao.guard.events import Event, Refused, Turned
+from budao.guard.events import Refused, Turned
+from budao.guard.home import Home
 from budao.guard.limiter import Limiter
-from budao.guard.shedder import Shedder
 from budao.guard.throttle import Throttle
 from budao.guard.waiting import Placed, TurnedAway, WaitingRoom
-from budao.measure import Budget, Histogram, HistogramSnapshot, Samples, TokenBucket
+from budao.measure import Histogram, HistogramSnapshot, Samples, TokenBucket
 from budao.model import (
     REFUSED_AS,
     BreakerOpen,
@@ -53,9 +50,6 @@ SAMPLES_MIN = 10
 BATCH_AIM = 4096
 """Quiet calls that one fold should find at most. Busier resources are folded more often."""
 
-EVENTS_MAX = 256
-"""Events remembered for whoever looks later."""
-
 SENT = None
 """In flight, and the clock is running."""
 
@@ -63,114 +57,10 @@ STREAMING = "streaming"
 """In flight, and the first item has come: it holds its place, but is not late."""
 
 
-class Follower(Protocol):
-    """Moves the line between fast and slow after what is measured; `budao.slo.Threshold` is one."""
-
-    @property
-    def slow_s(self) -> float: ...
-
-    def feed(self, samples: list[float], now: Mono, *, alert_stands: bool = False) -> None: ...
-
-
 class Waiter(Protocol):
     """Somebody who waits for a place; a shell's future or event behind it."""
 
     def wake(self, answer: float | Refusal) -> None: ...
-
-
-class Home:
-    """What all resources of one guard share: its settings, its lock, its dice, its budget and its listeners."""
-
-    __slots__ = (
-        "alert",
-        "budget",
-        "crashes",
-        "events",
-        "failed_if",
-        "follower",
-        "gate",
-        "hedges",
-        "hedges_won",
-        "inner_errors",
-        "listeners",
-        "lock",
-        "name",
-        "news",
-        "on_fold",
-        "policy",
-        "retries",
-        "rng",
-        "rungs",
-        "shedder",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        policy: GuardPolicy,
-        *,
-        lock: AbstractContextManager[object],
-        rng: Random,
-        failed_if: Callable[[Exception], bool],
-        follower: Callable[[], Follower | None] = lambda: None,
-        alert: Callable[[Event], object] = lambda _: None,
-        on_fold: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.name = name
-        self.policy = policy
-        self.lock = lock
-        self.rng = rng
-        self.failed_if = failed_if
-        self.follower = follower
-        self.alert = alert
-        self.on_fold = on_fold
-        self.listeners: tuple[Callable[[Event], object], ...] = ()
-        self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
-        self.news: deque[Event] = deque(maxlen=EVENTS_MAX)
-        self.inner_errors = 0
-        """What raised inside the guard's own hooks (listeners, keys, predicates) and was kept away from the call."""
-        self.retries = self.hedges = self.hedges_won = self.crashes = 0
-        self.rungs: dict[str, int] = {}
-        self.budget = _budget(policy)
-        self.shedder = Shedder(policy.shed) if policy.shed else None
-        self.gate: Callable[[], Refusal | None] | None = None
-        """Refuses by hand, in rehearsals; None outside of them."""
-
-    def adopt(self, policy: GuardPolicy) -> None:
-        """Takes new settings; the budget and the shedder keep what they have counted where they can."""
-        before, self.policy = self.policy, policy
-        if before.budget.window_s == policy.budget.window_s:
-            self.budget.retune(share=policy.budget.share, floor_per_s=policy.budget.floor_per_s)
-        else:
-            self.budget = _budget(policy)
-        if policy.shed is None or self.shedder is None or before.shed != policy.shed:
-            self.shedder = Shedder(policy.shed) if policy.shed else None
-
-    def note(self, event: Event) -> None:
-        """Remembers an event; alert and listeners hear of it at the next `tell`, outside the lock."""
-        self.events.append(event)
-        self.news.append(event)
-
-    def tell(self) -> None:
-        """Lets the listeners hear the news. Whatever they raise is counted and goes no further."""
-        while self.news:
-            try:
-                event = self.news.popleft()
-            except IndexError:  # another thread told it meanwhile
-                return
-            for listener in (self.alert, *self.listeners):
-                try:
-                    listener(event)
-                except Exception:  # noqa: BLE001 - a listener must never fail the call that caused the news
-                    self.inner_errors += 1
-
-    def is_failure(self, error: Exception) -> bool:
-        """Whether an exception is the other side's failure; a predicate that raises itself says yes."""
-        try:
-            return self.failed_if(error)
-        except Exception:  # noqa: BLE001 - the guard's own hooks must not replace the caller's exception
-            self.inner_errors += 1
-            return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -450,15 +340,16 @@ class Core:
         """Settles a call that says nothing about the other side."""
         self._settle(permit, started, why, now)
 
-    def broke(self, now: float) -> None:
-        """A stream that had been counted as good broke off: one more failed call, on its own."""
+    def broke(self, now: float, started: float = inf, permit: Permit | None = None) -> None:
+        """A stream that had been counted as good broke off: one more failed call, on its own.
+
+        Without `started` it is taken for one of the present generation.
+        """
         with self.home.lock:
             self.broken += 1
-            if self.breaker is not None:
-                self._tell_quiet(Mono(now))
-                moved = self.breaker.settle(Permit(self.breaker.generation, Mono(now)), Outcome(0.0, True), Mono(now))
-                if moved is not None:
-                    self._turned(moved, now)
+            # The permit of a probe was given back with the first item; what is left of it is its generation.
+            whole = Permit(permit.generation, Mono(started)) if permit is not None else None
+            self._tell(whole, started, Outcome(0.0, failed=True), Mono(now))
             self._publish(Mono(now))
         self.home.tell()
 
@@ -472,23 +363,28 @@ class Core:
                 self.dropped += 1
                 if permit is not None and breaker is not None:
                     breaker.settle(permit, ending, now)
-                return
-            home.budget.deposit(1, now)
-            self._learn(ending)
-            if self.throttle is not None:
-                self.throttle.count(1, 0 if ending.failed else 1, now)
-            if breaker is not None and breaker.policy.mode is not Mode.DISABLED:
-                if permit is None:
-                    fresh = started >= self.since
-                    permit = Permit(breaker.generation if fresh else -1, Mono(started))
-                self.stale += permit.generation != breaker.generation
-                self._tell_quiet(now)
-                moved = breaker.settle(permit, ending, now)
-                if moved is not None:
-                    self._turned(moved, now)
-            self._publish(now)
+            else:
+                home.budget.deposit(1, now)
+                self._learn(ending)
+                if self.throttle is not None:
+                    self.throttle.count(1, 0 if ending.failed else 1, now)
+                self._tell(permit, started, ending, now)
+                self._publish(now)
         if home.news:
             home.tell()
+
+    def _tell(self, permit: Permit | None, started: float, ending: Outcome, now: Mono) -> None:
+        """Tells the breaker how a call ended, and in which generation that call was admitted."""
+        breaker = self.breaker
+        if breaker is None or breaker.policy.mode is Mode.DISABLED:
+            return
+        if permit is None:
+            permit = Permit(breaker.generation if started >= self.since else -1, Mono(started))
+        self.stale += permit.generation != breaker.generation
+        self._tell_quiet(now)
+        moved = breaker.settle(permit, ending, now)
+        if moved is not None:
+            self._turned(moved, now)
 
     def _learn(self, outcome: Outcome) -> None:
         if outcome.failed:
@@ -560,7 +456,7 @@ class Core:
     def _tell_quiet(self, at: Mono) -> None:
         """Tells the breaker of quiet calls it has not heard of. Due before it judges: failures alone look like an outage."""
         count, breaker = len(self.batch), self.breaker
-        if count > self._told and breaker is not None and breaker.state in {State.CLOSED, State.RAMPING}:
+        if count > self._told and breaker is not None and breaker.policy.mode is not Mode.DISABLED:
             breaker.learn_ok(count - self._told, at)
         self._told = count
 
@@ -710,11 +606,6 @@ def _retuned(old: Any, policy: Any, make: Callable[[Any], Any], now: Mono) -> An
         return make(policy)
     old.obey(policy, now)
     return old
-
-
-def _budget(policy: GuardPolicy) -> Budget:
-    budget = policy.budget
-    return Budget(share=budget.share, window_s=budget.window_s, floor_per_s=budget.floor_per_s)
 
 
 def _bucket(policy: GuardPolicy) -> TokenBucket | None:

@@ -11,16 +11,31 @@ from budao.model import Dropped, context
 class Passage:
     """From being let in to leaving, settled exactly once.
 
+    `until` is when the answer must have begun; `outer` is when the whole of it must be there, which only a caller's
+    deadline says: how long a stream may take is not how long a call may take.
+
     `enter` lets the call in or raises; a shell then waits for a place if `is_crowded`; `leave` ends it. In between,
     `answered` stops the latency clock at the first sign of an answer, `failed` and `drop` say what no exception says.
     """
 
-    __slots__ = ("_bad", "_dropped", "_is_over", "_settled", "core", "is_crowded", "permit", "started", "until")
+    __slots__ = (
+        "_bad",
+        "_dropped",
+        "_is_over",
+        "_settled",
+        "_was_bad",
+        "core",
+        "is_crowded",
+        "outer",
+        "permit",
+        "started",
+        "until",
+    )
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.until = inf
-        self._bad = self._dropped = self._settled = self._is_over = False
+        self.until = self.outer = inf
+        self._bad = self._was_bad = self._dropped = self._settled = self._is_over = False
 
     def enter(self, now: float, until: float = inf) -> None:
         """Lets the call in.
@@ -28,7 +43,7 @@ class Passage:
         Raises: CallRefused.
         """
         core = self.core
-        limit = min(until, context.deadline.get())
+        limit = self.outer = min(until, context.deadline.get())
         if now < core.quiet_until and now < limit:
             self.permit = None
         else:
@@ -65,8 +80,8 @@ class Passage:
             core.release(now)
         if self._settled:
             is_failure = isinstance(error, Exception) and core.home.is_failure(error)
-            if not self._dropped and (self._bad or is_failure):
-                core.broke(now)
+            if not self._dropped and not self._was_bad and (self._bad or is_failure):
+                core.broke(now, self.started, self.permit)
             return
         if error is not None and not self._dropped:
             self._settled = True
@@ -80,4 +95,5 @@ class Passage:
         if self._dropped:
             core.drop(self.permit, self.started, Dropped.CANCELLED, now)
         else:
+            self._was_bad = self._bad
             core.done(self.permit, self.started, now, failed=self._bad)

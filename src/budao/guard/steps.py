@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from budao.guard.core import Home
 from budao.guard.events import Descended, words_of
+from budao.guard.home import Home
 from budao.guard.ladder import Ladder, Remembered, Rung, key_of
 from budao.model import CallRefused, context
 

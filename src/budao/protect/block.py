@@ -39,8 +39,17 @@ class Block:
         self._passage.failed()
 
     def answered(self) -> None:
-        """The answer began to come: its latency is known now, and the place is held to the end of the block."""
-        self._passage.answered(self._clock())
+        """The answer began to come: its latency is known now, and the place is held to the end of the block.
+
+        From here on only the caller's own deadline counts: how long a stream may take is not how long a call may.
+        """
+        now = self._clock()
+        self._passage.answered(now)
+        outer = self._passage.outer
+        if self._limit is not None and outer > self._passage.until:
+            loop = asyncio.get_running_loop()
+            self._limit.reschedule(None if outer == inf else loop.time() + max(0.0, outer - now))
+            self._passage.until = outer
 
     def drop(self) -> None:
         """The call says nothing about the other side."""
