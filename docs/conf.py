@@ -39,6 +39,9 @@ html_theme = "furo"
 html_title = "Budao"
 html_copy_source = False
 
+# The package's door repeats the rooms' names; both gRPC adapters offer the same errors.
+REPEATS = {"budao", "budao.adapters.grpc_aio"}
+
 # A section of a house-style docstring: one capital word, a colon, two or more spaces or the end of the line.
 SECTION = re.compile(r"^(?P<name>[A-Z][a-z]+):(?:\s{2,}(?P<text>.*)|$)")
 BULLETS = ("- ", "* ")
@@ -86,8 +89,8 @@ def modules() -> Iterator[str]:
 
 
 def page(module: str) -> str:
-    """The page of one module. The front door repeats names that have pages of their own, so it does not index them."""
-    options = ":no-index:\n" if module == "budao" else ""
+    """The page of one module. What repeats names of another page shows them, and leaves them out of the index."""
+    options = ":no-index:\n" if module in REPEATS else ""
     return f"# {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n   {options}```\n"
 
 
