@@ -222,9 +222,11 @@ def result(recording: Recording) -> str:
     bare, guarded = ill["bare"], ill["guarded"]
     if bare is None or guarded is None:
         return "The demo ended before the inventory service fell ill, so there is nothing to compare."
+    seen = [phase.name for phase in recording.phases if phase.is_ill and phase.start_s < recording.seconds]
+    ill_ways = " or ".join(filter(None, (", ".join(seen[:-1]), seen[-1])))
     return (
         f"With the guard {percent(guarded)} of requests were answered within {recording.under_s * 1000:.0f} ms "
-        f"while inventory was slow, hanging or failing; without it {percent(bare)}."
+        f"while inventory was {ill_ways}; without it {percent(bare)}."
     )
 
 

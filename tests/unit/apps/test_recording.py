@@ -96,6 +96,13 @@ def test_the_sentence_says_both_shares_of_the_ill_time() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("recorded", "ways"), [(15, "slow"), (25, "slow or hanging"), (40, "slow, hanging or failing")]
+)
+def test_the_sentence_names_only_what_was_seen(recorded: int, ways: str) -> None:
+    assert f"while inventory was {ways}; without it 0 %." in result(recording(recorded=recorded))
+
+
 def test_a_demo_that_ended_early_says_that_there_is_nothing_to_compare() -> None:
     assert "nothing to compare" in result(recording(recorded=3))
     assert "nothing to compare" in result(recording(recorded=0))
