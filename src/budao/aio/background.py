@@ -31,9 +31,14 @@ class Background:
         return task
 
     async def close(self) -> None:
-        """Cancels what still runs, and waits until it is gone."""
-        while self._tasks:
-            tasks = list(self._tasks)
+        """Cancels what still runs on this loop, and waits until it is gone."""
+        loop, here = asyncio.get_running_loop(), asyncio.current_task()
+        while True:
+            # A task cannot wait for its own end, and those of a closed loop have no more steps to take.
+            self._tasks = {task for task in self._tasks if not task.get_loop().is_closed()}
+            tasks = [task for task in self._tasks if task is not here and task.get_loop() is loop]
+            if not tasks:
+                return
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

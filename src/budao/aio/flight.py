@@ -30,6 +30,8 @@ def single(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., C
             return await function(*args, **kwargs)
         loop = asyncio.get_running_loop()
         shared = flights.get(key)
+        if shared is not None and shared.task is asyncio.current_task():
+            return await function(*args, **kwargs)  # it called itself, and waiting for itself would be for ever
         if shared is None or shared.loop is not loop:
             shared = flights[key] = _Shared(loop.create_task(function(*args, **kwargs)))
 

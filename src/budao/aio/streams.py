@@ -23,11 +23,11 @@ def stream(
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         core = find(args, kwargs)
+        source = function(*args, **kwargs)  # before anything is taken: the arguments may not fit
         passage = Passage(core)
         passage.enter(clock())
         if passage.is_crowded:
             passage.started = await wait(core, passage.permit, passage.started)
-        source = function(*args, **kwargs)
         sent: Any = None
         thrown: BaseException | None = None
         is_first = True

@@ -74,11 +74,11 @@ class Timers:
     def _ring(self) -> None:
         self._handle, self._due = None, inf
         line = self._clock() + SLACK_S
-        heap = self._heap
-        while heap and (heap[0][2].is_back or heap[0][0] <= line):
-            flight = heappop(heap)[2]
+        # Looked up anew each time: the collector may close a forgotten call here, and `back` then changes the heap.
+        while self._heap and (self._heap[0][2].is_back or self._heap[0][0] <= line):
+            flight = heappop(self._heap)[2]
             if flight.task is not None:
                 flight.is_over = True
                 flight.task.cancel()
-        if heap:
-            self._arm(heap[0][0])
+        if self._heap:
+            self._arm(self._heap[0][0])

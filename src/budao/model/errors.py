@@ -105,8 +105,12 @@ class TimedOut(CallFailed, TimeoutError):
 
     def __init__(self, target: str, after_s: float) -> None:
         super().__init__(target, f"no answer within {after_s:.3g} s")
-        self.args = (target, after_s)  # what `__init__` takes, so that it survives pickling
+        self.args = (target, after_s)
         self.after_s = after_s
+
+    def __reduce__(self) -> tuple[type[TimedOut], tuple[str, float]]:
+        # An `OSError` given three arguments takes the third for a file name, and pickles it along.
+        return type(self), (self.target, self.after_s)
 
 
 class PeerReset(CallFailed, ConnectionError):

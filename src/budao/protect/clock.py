@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from math import inf, isfinite, nextafter
@@ -21,11 +22,13 @@ def strict(clock: Callable[[], float]) -> Callable[[], float]:
     when they started, so two equal readings must not happen.
     """
     last = -inf
+    lock = threading.Lock()
 
     def read() -> float:
         nonlocal last
-        told = clock()
-        last = told if isfinite(told) and told > last else nextafter(last, inf) if last > -inf else 0.0
-        return last
+        with lock:
+            told = clock()
+            last = told if isfinite(told) and told > last else nextafter(last, inf) if last > -inf else 0.0
+            return last
 
     return read

@@ -20,11 +20,11 @@ def stream(
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         core = find(args, kwargs)
+        source = function(*args, **kwargs)  # before anything is taken: the arguments may not fit
         passage = Passage(core)
         passage.enter(clock())
         if passage.is_crowded:
             passage.started = wait(core, passage.permit, passage.started)
-        source = function(*args, **kwargs)
         sent: Any = None
         thrown: BaseException | None = None
         try:
