@@ -39,6 +39,7 @@ from budao.model import (
     Refusal,
     ShedPolicy,
     TimedOut,
+    TimeoutPolicy,
     Why,
     context,
 )

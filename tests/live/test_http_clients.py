@@ -610,6 +610,44 @@ def test_two_answers_at_once_leave_one_and_close_the_other(name: str) -> None:
         until(lambda: len(set(map(id, closed))) == 2)
 
 
+@pytest.mark.parametrize("name", [name for name in ASYNC if name != "aiohttp"])
+def test_two_async_answers_at_once_leave_one_and_close_the_other(name: str) -> None:
+    library, adapter = ASYNC[name].library, ASYNC[name].adapter
+    closed: list[Any] = []
+    asked_for: list[asyncio.Event] = []
+
+    class Body(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"ok"
+
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    class Twins(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        async def handle_async_request(self, request: Any) -> Any:
+            if request.url.path == "/twins":
+                asked_for.append(asyncio.Event())
+                if len(asked_for) == 2:
+                    for each in asked_for:
+                        each.set()
+                await asked_for[-1].wait() if len(asked_for) == 2 else await asked_for[0].wait()
+            return library.Response(200, stream=Body())
+
+    async def ask() -> None:
+        guard = Guard("shop", policy=HEDGING)
+        async with library.AsyncClient(transport=adapter.AsyncGuardedTransport(guard, Twins())) as client:
+            for _ in range(20):
+                await client.get("http://shop/")
+            guard.snapshot()
+            closed.clear()
+            assert (await client.get("http://shop/twins")).content == b"ok"
+            assert guard.snapshot().hedges == 1
+            await asyncio.sleep(0.05)
+
+    asyncio.run(ask())
+    assert len(set(map(id, closed))) == 2
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 

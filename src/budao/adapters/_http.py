@@ -147,7 +147,7 @@ def broke(guard: Guard, key: Hashable) -> None:
 
     Never waits, so that it can be called from an event loop's callback.
     """
-    guard._core(key).broke(guard.clock())  # noqa: SLF001 - a block would be another call, with a place and a token
+    guard.broke(key)
 
 
 Error = TypeVar("Error", CallRefused, TimedOut)

@@ -4,7 +4,8 @@ Whatever waits is here or in `threads`; nothing here decides.
 """
 
 from budao.aio.background import Background
-from budao.aio.calls import Suspended, as_coroutine, crowd, descend, repeat, reset_anywhere
+from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
+from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
 from budao.aio.lag import LagProbe
 from budao.aio.streams import stream

@@ -12,14 +12,13 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
+from budao.aio.duel import Duel
 from budao.aio.timers import Flight, Timers
-from budao.guard import NOTHING, Core, Discard, Hedged, Ladder, Pause, Permit, Repeats, Steps, answer_of
-from budao.model import Mono, Refusal, TimedOut, Why, context
+from budao.guard import NOTHING, Core, Discard, Ladder, Pause, Permit, Repeats, Steps, answer_of
+from budao.model import Refusal, TimedOut, Why, context
 
-
-async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    """Any awaitable as a coroutine, which can be stepped."""
-    return await awaitable
+LOOK_S = 0.05
+"""So often a waiting call looks for a place itself: calls that began before places were limited tell nobody they end."""
 
 
 def reset_anywhere(token: Any) -> None:
@@ -40,8 +39,8 @@ class Suspended:
         """The timers of a loop; those of closed loops are forgotten."""
         found = self._timers.get(loop)
         if found is None:
-            for dead in [each for each in self._timers if each.is_closed()]:
-                del self._timers[dead]
+            for dead in [each for each in tuple(self._timers) if each.is_closed()]:
+                self._timers.pop(dead, None)  # a loop on another thread may be doing the same
             found = self._timers[loop] = Timers(loop, self._clock)
         return found
 
@@ -53,8 +52,8 @@ class Suspended:
 
         Raises: TimedOut if it is not done at `until`; asyncio.CancelledError only if somebody else cancelled.
         """
-        task = asyncio.current_task()
-        if task is None:  # driven by hand, with no loop that could ring
+        task = _task_here()
+        if task is None:  # driven by hand, or by a loop of another kind: nobody could ring
             return (yield from _proceed(coroutine, first))
         timers = self.timers(task.get_loop())
         flight = Flight(task, until)
@@ -76,7 +75,9 @@ class Suspended:
         finally:
             timers.back(flight)
 
-    def race(self, once: Callable[..., Any], repeats: Repeats) -> Callable[..., Coroutine[Any, Any, Any]]:
+    def race(
+        self, once: Callable[..., Any], repeats: Repeats, discard: Callable[[Any], Any] | None
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Sends a second, identical call once the first has taken long, and takes whichever answers first."""
 
         async def race_here(
@@ -84,39 +85,31 @@ class Suspended:
             args: tuple[Any, ...], kwargs: dict[str, Any],
         ) -> Any:  # fmt: skip
             until = inf if until is None else until
-            loop = asyncio.get_running_loop()
-            delay_s = started + core.hedge_s - self._clock()
-            if core.hedge_s == inf or started + core.hedge_s >= until or not repeats.is_safe(args, kwargs):
+            task = _task_here()
+            is_late = core.hedge_s == inf or started + core.hedge_s >= until
+            if task is None or is_late or not repeats.is_safe(args, kwargs):
                 return await self._within(core, coroutine, first, started, until)
-            task = asyncio.current_task()
-            assert task is not None, "a running loop runs a task"
-            duel = _Duel(core, task, started, lambda: once(*args, **kwargs), self._clock)
-            handle = loop.call_later(max(0.0, delay_s), duel.hedge)
+            duel = Duel(core, task, started, lambda: once(*args, **kwargs), discard, self._clock)
+            duel.begin()
             try:
                 result = await self._within(core, coroutine, first, started, until)
             except asyncio.CancelledError:
                 if duel.has_won and task.uncancel() <= duel.cancelling:
-                    return duel.result()
+                    return duel.take()
                 raise
             except Exception:
-                # The first try failed; the second is on its way and may still answer within the time.
-                if duel.second is None:
-                    raise
-                try:
-                    async with asyncio.timeout(None if until == inf else max(0.0, until - self._clock())):
-                        await asyncio.wait((duel.second,))
-                except TimeoutError:
-                    pass
-                if duel.answered:
-                    duel.count_win()
-                    return duel.result()
+                if duel.has_won:  # it was interrupted, and something else came of that
+                    task.uncancel()
+                    return duel.take()
+                # The first try failed; the second may be on its way and still answer within the time.
+                if await duel.may_still_answer(until):
+                    return duel.take()
                 raise
             else:
                 if duel.has_won:
                     task.uncancel()
                 return result
             finally:
-                handle.cancel()
                 duel.close()
 
         return race_here
@@ -129,73 +122,12 @@ class Suspended:
         return await self.rest(core, coroutine, first, started, until)
 
 
-class _Duel:
-    """A call, and the second one that may overtake it."""
-
-    __slots__ = ("_again", "_clock", "_core", "_started", "cancelling", "has_won", "second", "task")
-
-    def __init__(
-        self, core: Core, task: asyncio.Task[Any], started: float, again: Callable[[], Any], clock: Callable[[], float]
-    ) -> None:
-        self._core = core
-        self._again = again
-        self._started = started
-        self._clock = clock
-        self.task = task
-        self.cancelling = task.cancelling()
-        self.second: asyncio.Task[Any] | None = None
-        self.has_won = False
-
-    def hedge(self) -> None:
-        """Sends the second call, if budget and breaker allow."""
-        core, now = self._core, self._clock()
-        home = core.home
-        core.fold(now)
-        with home.lock:
-            if not core.is_clear or not home.budget.spend(Mono(now)):
-                return
-            home.hedges += 1
-            home.note(Hedged(home.name, core.label, now, now - self._started))
-        home.tell()
-        self.second = self.task.get_loop().create_task(as_coroutine(self._again()))
-        self.second.add_done_callback(self._answered)
-
-    def _answered(self, _: asyncio.Task[Any]) -> None:
-        if self.answered and not self.has_won:
-            self.has_won = True
-            self.count_win()
-            self.task.cancel()
-
-    @property
-    def answered(self) -> bool:
-        second = self.second
-        return second is not None and second.done() and not second.cancelled() and second.exception() is None
-
-    def count_win(self) -> None:
-        with self._core.home.lock:
-            self._core.home.hedges_won += 1
-
-    def result(self) -> Any:
-        assert self.second is not None, "only a second call that answered has a result"
-        return self.second.result()
-
-    def close(self) -> None:
-        """The race is over: the second call is dropped if it still runs, and its failure is nobody's."""
-        second = self.second
-        if second is None:
-            return
-        second.remove_done_callback(self._answered)
-        if second.done():
-            if not second.cancelled():
-                second.exception()
-            return
-        second.cancel()
-        second.add_done_callback(_look_away)
-
-
-def _look_away(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+def _task_here() -> asyncio.Task[Any] | None:
+    """The running task; None for a coroutine that no asyncio loop drives."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 @types.coroutine
@@ -258,10 +190,15 @@ def crowd(clock: Callable[[], float]) -> Callable[[Core, Permit | None, float], 
         parked = _Parked(future)
         number = core.join(parked, until, started)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, until - clock())):
-                    await future
+            left_s = until - clock()
+            while left_s > 0.0 and not future.done():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left_s, LOOK_S)):
+                        await asyncio.shield(future)
+                core.release(clock())
+                left_s = min(left_s - LOOK_S, until - clock())  # the clock may stand still; the wait must end
         except BaseException:
+            core.leave(number, clock())  # from here on nobody else gives an answer
             core.give_up(number, parked.answer, permit, clock())
             raise
         now = clock()
@@ -286,6 +223,9 @@ def repeat(
         core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         steps = repeats.tries(core, error, result, first, args, kwargs, clock)
+        timeout = core.home.policy.timeout
+        total_s = timeout.total_s if timeout is not None else inf
+        token = context.deadline.set(min(context.deadline.get(), first + total_s))  # holds for each further try
         try:
             step = next(steps)
             while True:
@@ -305,6 +245,8 @@ def repeat(
                 step = steps.send(reply)
         except StopIteration as stop:
             return stop.value
+        finally:
+            reset_anywhere(token)
 
     return repeat_here
 

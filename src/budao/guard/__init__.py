@@ -13,7 +13,7 @@ from budao.guard.limiter import Limiter, LimiterView
 from budao.guard.passage import Passage
 from budao.guard.pauses import parse_pushback, parse_retry_after, pause_s
 from budao.guard.repeats import Again, Discard, Pause, Repeats
-from budao.guard.shape import ANY, Shape, compile_call, signature_of, source_of
+from budao.guard.shape import ANY, Shape, Signature, compile_call, signature_of, source_of
 from budao.guard.shedder import Shedder
 from budao.guard.steps import Steps
 from budao.guard.throttle import Throttle
@@ -52,6 +52,7 @@ __all__ = [
     "Rung",
     "Shape",
     "Shedder",
+    "Signature",
     "State",
     "Steps",
     "Throttle",

@@ -12,7 +12,7 @@ import types
 import weakref
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from math import inf
 from typing import Any, TypeVar, overload
 
@@ -29,6 +29,7 @@ from budao.guard import (
     Repeats,
     Rung,
     Shape,
+    Signature,
     Steps,
     compile_call,
     signature_of,
@@ -70,6 +71,29 @@ class _Said:
     discard: Callable[[Any], object] | None = None
     single_flight: bool = False
     ladder: Ladder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What the shape of a compiled call takes from what was said about its function."""
+
+    is_async: bool
+    keyed: bool
+    can_repeat: bool
+    judged: bool
+    has_ladder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A compiled function that somebody may hold, and what it takes to compile it anew. Keeps nothing of it alive."""
+
+    function: weakref.ref[Any]
+    traits: _Traits
+    signature: Signature
+    name: str
+    _: KW_ONLY
+    is_repeat: bool
 
 
 class _Span:
@@ -132,7 +156,8 @@ class Guard:
         self._span = _Span(first.timeout.call_s if first.timeout else inf)
         self._suspended = aio.Suspended(name, self.clock)
         self._background = aio.Background(self._crashed)
-        self._compiled: list[Callable[[], bool]] = []
+        self._compiled: list[_Compiled] = []
+        self._compiled_kept = 32
         self._behind: weakref.WeakSet[Behind] = weakref.WeakSet()
         self._understudy: Callable[[Behind], Callable[..., Any]] | None = None
         self._probe: aio.LagProbe | None = None
@@ -161,6 +186,10 @@ class Guard:
         if function is not None:
             return self.protect(function, **said)
         return functools.partial(self.protect, **said)
+
+    def broke(self, key: Hashable = None) -> None:
+        """Something that had been counted as answered broke off later, such as the body of a reply: one more failure."""
+        (self._plain if key is None else self._core(key)).broke(self.clock())
 
     def protect(
         self,
@@ -433,48 +462,62 @@ class Guard:
             "_b_set": context.deadline.set,
             "_b_span": self._span,
         }
-        once = compile_call(self._shape(said, is_async=is_async, is_repeat=True), signature, name, bound)
+        traits = _Traits(
+            is_async, said.key is not None, said.safe is not False, said.bad is not None, said.ladder is not None
+        )
+        once = compile_call(self._shape(traits, is_repeat=True), signature, name, bound)
         if is_async:
             bound["_b_repeat"] = aio.repeat(once, repeats, said.discard, self.clock)
-            bound["_b_race"] = self._suspended.race(once, repeats)
+            bound["_b_race"] = self._suspended.race(once, repeats, said.discard)
         else:
             bound["_b_repeat"] = threads.repeat(once, repeats, said.discard, self.clock)
-            bound["_b_race"] = threads.race(behind.call, once, repeats, self._executor, self.clock)
+            bound["_b_race"] = threads.race(behind.call, once, repeats, said.discard, self._executor, self.clock)
         if steps is not None and said.ladder is not None:
             ladder = _shared(said.ladder)
             bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, ladder, self.clock)
             bound["_b_served"] = _served(steps, self.clock)
-        guarded = compile_call(self._shape(said, is_async=is_async), signature, name, bound)
+        guarded = compile_call(self._shape(traits, is_repeat=False), signature, name, bound)
 
         behind.guarded = weakref.ref(guarded), weakref.ref(once)
 
-        def recompile() -> bool:
-            """Gives the functions people hold the code for the settings in force. False once nobody holds them."""
-            for reference, is_repeat in zip(behind.guarded, (False, True), strict=True):
-                holder = reference()
-                if holder is None:
-                    return False
-                shape = self._shape(said, is_async=is_async, is_repeat=is_repeat)
-                holder.__code__ = compile_call(shape, signature, name, {}).__code__
-            return True
-
-        self._compiled.append(recompile)
+        guarded.__budao__ = behind  # lives as long as somebody holds the function, and no longer
+        self._compiled += [
+            _Compiled(weakref.ref(once), traits, signature, name, is_repeat=True),
+            _Compiled(weakref.ref(guarded), traits, signature, name, is_repeat=False),
+        ]
+        if len(self._compiled) >= 2 * self._compiled_kept:
+            self._forget_compiled()
         return guarded
 
-    def _shape(self, said: _Said, *, is_async: bool, is_repeat: bool = False) -> Shape:
+    def _forget_compiled(self) -> None:
+        """Lets go of functions that nobody holds any more; each time twice as many have gathered as were kept."""
+        self._compiled = [each for each in self._compiled if each.function() is not None]
+        self._compiled_kept = max(32, len(self._compiled))
+
+    def _recompile(self) -> None:
+        """Gives the functions that people hold the code for the settings in force."""
+        self._forget_compiled()
+        for each in self._compiled:
+            function = each.function()
+            if function is not None:
+                shape = self._shape(each.traits, is_repeat=each.is_repeat)
+                function.__code__ = compile_call(shape, each.signature, each.name, {}).__code__
+
+    def _shape(self, traits: _Traits, *, is_repeat: bool) -> Shape:
         policy = self._home.policy
-        can_repeat = said.safe is not False and not is_repeat
+        is_async = traits.is_async
+        can_repeat = traits.can_repeat and not is_repeat
         return Shape(
             is_async=is_async,
-            keyed=said.key is not None,
+            keyed=traits.keyed,
             timeout=policy.timeout is not None and is_async,
             pass_on=policy.timeout is not None,
             room=policy.bulkhead is not None or policy.limit is not None,
             waits=policy.bulkhead is not None and policy.bulkhead.waiting_max > 0,
             retry=can_repeat and policy.retry is not None and policy.retry.attempts_max > 1,
             hedge=can_repeat and policy.hedge is not None and (is_async or self._executor is not None),
-            judged=said.bad is not None,
-            ladder=said.ladder is not None and not is_repeat,
+            judged=traits.judged,
+            ladder=traits.has_ladder and not is_repeat,
         )
 
     def _find(self, key: Callable[..., Hashable] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
@@ -542,7 +585,7 @@ class Guard:
                 core.obey(now)
             while len(self._cores) > policy.keys_max:
                 self._evict()
-            self._compiled = [recompile for recompile in self._compiled if recompile()]
+            self._recompile()
             home.note(Adjusted(self.name, "", now, before, policy))
         home.tell()
         return changes

@@ -6,12 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from math import inf
 from typing import Any
 
 from budao.guard import NOTHING, Core, Discard, Hedged, Ladder, Pause, Permit, Repeats, Steps, answer_of
 from budao.model import Mono, Refusal, Why, context
+
+LOOK_S = 0.05
+"""So often a waiting call looks for a place itself: calls that began before places were limited tell nobody they end."""
+
+
+_WITHIN: ContextVar[Executor | None] = ContextVar("budao_within", default=None)
+"""The executor that runs this very call as one of two."""
 
 
 class _Parked:
@@ -41,8 +48,12 @@ def crowd(clock: Callable[[], float]) -> Callable[[Core, Permit | None, float], 
         parked = _Parked()
         number = core.join(parked, until, started)
         try:
-            parked.woken.wait(max(0.0, until - clock()))
+            left_s = until - clock()
+            while left_s > 0.0 and not parked.woken.wait(min(left_s, LOOK_S)):
+                core.release(clock())
+                left_s = min(left_s - LOOK_S, until - clock())  # the clock may stand still; the wait must end
         except BaseException:
+            core.leave(number, clock())  # from here on nobody else gives an answer
             core.give_up(number, parked.answer, permit, clock())
             raise
         now = clock()
@@ -67,6 +78,9 @@ def repeat(
         core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         steps = repeats.tries(core, error, result, first, args, kwargs, clock)
+        timeout = core.home.policy.timeout
+        total_s = timeout.total_s if timeout is not None else inf
+        token = context.deadline.set(min(context.deadline.get(), first + total_s))  # holds for each further try
         try:
             step = next(steps)
             while True:
@@ -85,14 +99,20 @@ def repeat(
                 step = steps.send(reply)
         except StopIteration as stop:
             return stop.value
+        finally:
+            context.deadline.reset(token)
 
     return repeat_here
 
 
 def race(
-    function: Callable[..., Any], once: Callable[..., Any], repeats: Repeats, executor: Executor | None,
+    function: Callable[..., Any],
+    once: Callable[..., Any],
+    repeats: Repeats,
+    discard: Callable[[Any], object] | None,
+    executor: Executor | None,
     clock: Callable[[], float],
-) -> Callable[..., Any]:  # fmt: skip
+) -> Callable[..., Any]:
     """Sends a second, identical call once the first has taken long, and takes whichever answers first.
 
     A running sync call cannot be interrupted: the loser goes on in its thread until it ends by itself.
@@ -101,11 +121,25 @@ def race(
     def race_here(core: Core, started: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if executor is None or core.hedge_s == inf or not repeats.is_safe(args, kwargs):
             return function(*args, **kwargs)
-        first: Future[Any] = executor.submit(copy_context().run, function, *args, **kwargs)
+        here = copy_context()
+        if here.get(_WITHIN) is executor:
+            return function(
+                *args, **kwargs
+            )  # on a thread of that executor already: waiting for another could be for ever
+        here.run(_WITHIN.set, executor)
+        try:
+            first: Future[Any] = executor.submit(here.run, function, *args, **kwargs)
+        except RuntimeError:  # shut down: no hedge, but the call itself can be made
+            return function(*args, **kwargs)
         done, _ = wait((first,), max(0.0, started + core.hedge_s - clock()))
         if done or not _may_hedge(core, started, clock()):
             return first.result()
-        second: Future[Any] = executor.submit(copy_context().run, once, *args, **kwargs)
+        there = copy_context()
+        there.run(_WITHIN.set, executor)
+        try:
+            second: Future[Any] = executor.submit(there.run, once, *args, **kwargs)
+        except RuntimeError:
+            return first.result()
         done, _ = wait((first, second), return_when=FIRST_COMPLETED)
         winner = first if first in done else second
         if winner.exception() is not None:
@@ -115,10 +149,20 @@ def race(
         if winner is second:
             with core.home.lock:
                 core.home.hedges_won += 1
-        second.cancel()
+        loser = second if winner is first else first
+        if not loser.cancel() and discard is not None:
+            loser.add_done_callback(_in_vain(discard))
         return winner.result()
 
     return race_here
+
+
+def _in_vain(discard: Callable[[Any], object]) -> Callable[[Future[Any]], None]:
+    def ended(loser: Future[Any]) -> None:
+        if loser.exception() is None:
+            discard(loser.result())
+
+    return ended
 
 
 def _may_hedge(core: Core, started: float, now: float) -> bool:
