@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from budao.model import Refusal, TimedOut, context
+from budao.model import REFUSED_AS, Refusal, TimedOut, context
 from budao.protect import Behind, Guard
 from budao.testkit.endings import REAL, Slow, error_of, refusal_of
 
@@ -81,6 +81,9 @@ class Rehearsal:
         if isinstance(ending, Slow):
             self._pass(ending, is_async=is_async)
             ending = ending.then
+        refusal = refusal_of(ending)
+        if refusal is not None:  # another thread took the ending that the gate saw; a refusal further in is the nearest
+            raise REFUSED_AS[refusal.why](name, refusal)
         error = error_of(ending, name, timeout.call_s if timeout else 0.0)
         if error is not None:
             raise error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -247,3 +249,104 @@ def test_two_rehearsals_of_one_guard_at_once_are_a_mistake() -> None:
         assert stock() == 7
     with pytest.raises(ValueError, match="say how calls shall end"), forced(guard):
         raise AssertionError("not reached")
+
+
+def test_a_hedged_async_call_ends_as_ordered() -> None:
+    guard = Guard("stock", policy=GuardPolicy(hedge=HedgePolicy(samples_min=2)))
+
+    @guard(safe=True)
+    async def stock() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    async def rehearsed() -> list[int]:
+        for _ in range(20):
+            await stock()
+        guard.snapshot()
+        with forced(guard, 7, REAL):
+            return [await stock(), await stock()]
+
+    assert asyncio.run(rehearsed()) == [7, 1]
+
+
+def test_calls_that_share_a_flight_share_its_ending() -> None:
+    guard, _ = guard_and_clock()
+
+    @guard(single_flight=True)
+    async def stock(sku: str) -> int:
+        return 1
+
+    async def rehearsed() -> list[int]:
+        with forced(guard, 7, 8):
+            return [*await asyncio.gather(stock("a"), stock("a")), await stock("a")]
+
+    assert asyncio.run(rehearsed()) == [7, 7, 8]
+
+
+def test_a_slow_ending_may_be_a_refusal_further_in() -> None:
+    guard, clock = guard_and_clock()
+    stock = guard(lambda: 1)
+    with forced(guard, Slow(1.0, clock, then=Refusal(Why.SHED, 2.0))), pytest.raises(Shed):
+        stock()
+    key = guard.snapshot().keys[0]
+    assert (key.dropped, key.failed, dict(key.refused)) == (1, 0, {})
+
+
+def test_methods_and_context_managers_take_part() -> None:
+    guard, _ = guard_and_clock()
+
+    class Shop:
+        @guard
+        def stock(self, sku: str) -> int:
+            return len(sku)
+
+        @guard
+        @staticmethod
+        def name() -> str:
+            return "shop"
+
+    @guard
+    @contextmanager
+    def connection() -> Iterator[str]:
+        yield "real"
+
+    shop = Shop()
+    with forced(guard, 7, "another", ["pretended"]):
+        assert (shop.stock("ab"), shop.name()) == (7, "another")
+        with connection() as held:
+            assert held == "pretended"
+    assert (shop.stock("ab"), shop.name()) == (2, "shop")
+
+
+def test_counts_stay_exact_while_rehearsals_begin_and_end_under_threads() -> None:
+    guard = Guard("stock", policy=GuardPolicy(retry=None, breaker=None))
+    call = guard(lambda: "real")
+    stop = threading.Event()
+    ended: list[int] = []
+
+    def run() -> None:
+        made = 0
+        while not stop.is_set() or made < 200:
+            with suppress(NoRoom, ValueError):
+                assert call() in {"real", "pretended"}
+            made += 1
+        ended.append(made)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        with forced(guard, "pretended", NoRoom, ValueError("broken"), Why.RATE, REAL):
+            call_once_or_be_refused(call)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    key = guard.snapshot().keys[0]
+    assert key.in_flight == 0
+    assert key.ok + key.slow + key.failed + key.dropped + sum(key.refused.values()) == sum(ended) + 50
+    assert call() == "real"
+
+
+def call_once_or_be_refused(call: Callable[[], object]) -> None:
+    with suppress(NoRoom, ValueError):
+        call()
