@@ -434,6 +434,8 @@ class Guard:
         if self._understudy is not None:
             behind.act(self._understudy(behind))
         functools.update_wrapper(guarded, inner)
+        # Lives as long as somebody holds the function, and no longer. Set last: what was guarded before has one of its own.
+        guarded.__budao__ = behind
         return guarded  # type: ignore[no-any-return]
 
     def _compile(self, behind: Behind, said: _Said) -> Any:
@@ -480,7 +482,6 @@ class Guard:
 
         behind.guarded = weakref.ref(guarded), weakref.ref(once)
 
-        guarded.__budao__ = behind  # lives as long as somebody holds the function, and no longer
         self._compiled += [
             _Compiled(weakref.ref(once), traits, signature, name, is_repeat=True),
             _Compiled(weakref.ref(guarded), traits, signature, name, is_repeat=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -316,6 +317,24 @@ def test_methods_and_context_managers_take_part() -> None:
         with connection() as held:
             assert held == "pretended"
     assert (shop.stock("ab"), shop.name()) == (2, "shop")
+
+
+def test_a_call_behind_two_guards_is_forced_at_either() -> None:
+    near, _ = guard_and_clock()
+    far = guard_for_tests("far", clock=FakeClock(), policy=PLAIN)
+
+    @near
+    @far
+    async def stock() -> int:
+        return 1
+
+    gc.collect()
+    with forced(near, 7):
+        assert asyncio.run(stock()) == 7
+        assert far.snapshot().keys[0].ok == 0
+    with forced(far, 8):
+        assert asyncio.run(stock()) == 8
+    assert asyncio.run(stock()) == 1
 
 
 def test_counts_stay_exact_while_rehearsals_begin_and_end_under_threads() -> None:
