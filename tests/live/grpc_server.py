@@ -21,6 +21,9 @@ STOCK, WATCH, TOTAL, CHAT = (f"/shop.Inventory/{name}" for name in ("Stock", "Wa
 
 STATUSES = {status.name.lower(): status for status in grpc.StatusCode if status.name != "OK"}
 
+UNHURRIED_S = 0.1
+"""Before a stream is broken off: a status may overtake messages that nobody has read yet."""
+
 
 class Inventory:
     """The same four methods for both kinds of server; counts what it was asked."""
@@ -77,6 +80,7 @@ class Inventory:
         for index in range(3):
             yield str(index).encode()
             if word == "break" and index == 1:
+                await asyncio.sleep(UNHURRIED_S)
                 await servicer.abort(grpc.StatusCode.UNAVAILABLE, "as told")
             if word == "hang":
                 try:
@@ -96,6 +100,7 @@ class Inventory:
     async def chat_aio(self, requests: AsyncIterator[bytes], servicer: Any) -> AsyncIterator[bytes]:
         async for part in requests:
             if part.decode() in STATUSES:
+                await asyncio.sleep(UNHURRIED_S)
                 await servicer.abort(STATUSES[part.decode()], "as told")
             yield b"re: " + part
 
@@ -123,14 +128,16 @@ class Inventory:
             servicer.abort(STATUSES.get(word, grpc.StatusCode.UNAVAILABLE), "as told")
         if word == "late":
             time.sleep(number)
-        for index in range(3):
-            yield self.seen(servicer) if word == "seen" else str(index).encode()
-            if word == "break" and index == 1:
-                servicer.abort(grpc.StatusCode.UNAVAILABLE, "as told")
-            if word == "hang":
-                while servicer.is_active():
+        try:
+            for index in range(3):
+                yield self.seen(servicer) if word == "seen" else str(index).encode()
+                if word == "break" and index == 1:
+                    time.sleep(UNHURRIED_S)
+                    servicer.abort(grpc.StatusCode.UNAVAILABLE, "as told")
+                while word == "hang" and servicer.is_active():
                     time.sleep(0.01)
-                self.cancelled += 1
+        finally:
+            self.cancelled += word == "hang"
 
     def total(self, requests: Iterator[bytes], servicer: Any) -> bytes:
         parts = []
@@ -143,6 +150,7 @@ class Inventory:
     def chat(self, requests: Iterator[bytes], servicer: Any) -> Iterator[bytes]:
         for part in requests:
             if part.decode() in STATUSES:
+                time.sleep(UNHURRIED_S)
                 servicer.abort(STATUSES[part.decode()], "as told")
             yield b"re: " + part
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -315,6 +316,21 @@ async def test_cancelled_calls_teach_nothing_and_leave_nothing() -> None:
     assert (key(guard).dropped, key(guard).failed, key(guard).ok) == (20, 0, 0)
 
 
+@in_loop
+async def test_a_storm_of_cancelled_calls_and_streams_leaves_nothing() -> None:
+    guard, server = Guard("shop", policy=ONCE), Guard("server", policy=ONCE)
+    async with shop(guard, server=server) as (channel, _):
+        for turn in range(10):
+            calls = [channel.unary_unary(STOCK)(b"slow 60") for _ in range(50)]
+            streams = [channel.unary_stream(WATCH)(b"late 60") for _ in range(50)]
+            await asyncio.sleep(0.01 * turn)  # some are not sent yet, some are being served
+            for each in (*calls, *streams):
+                each.cancel()
+        await until(lambda: in_flight(guard) == 0 and in_flight(server) == 0)
+    for each in guard.snapshot().keys:
+        assert (each.ok, each.failed, each.in_flight) == (0, 0, 0)
+
+
 # -- streams
 
 
@@ -476,6 +492,14 @@ async def failing(call: Awaitable[Any]) -> Any:
     return raised.value
 
 
+def test_the_example_runs_and_its_client_comes_back_when_told() -> None:
+    example = Path(__file__).parents[2] / "examples" / "grpc_service.py"
+    ran = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=60.0, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "1 call came back when it was told to" in ran.stdout
+    assert re.search(r"it is down   100 calls, 9\d refused here", ran.stdout), ran.stdout
+
+
 # -- servers
 
 
@@ -520,7 +544,8 @@ def test_a_server_says_its_refusals_as_statuses(is_async: bool) -> None:
             assert await channel.unary_unary(STOCK)(b"ok") == b"ok"
             error = await failing(channel.unary_unary(STOCK)(b"ok"))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert 0 < int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) <= 2000
+            [asked_ms] = [value for name, value in error.trailing_metadata() if name == "grpc-retry-pushback-ms"]
+            assert 0 < int(asked_ms) <= 2000
             assert inventory.asked["ok"] == 1
 
     in_loop(check)()
