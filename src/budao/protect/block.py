@@ -88,7 +88,13 @@ class Block:
         if self._passage.until != inf:
             self._set(context.deadline, self._passage.until)
             self._limit = asyncio.timeout(max(0.0, self._passage.until - self._clock()))
-            await self._limit.__aenter__()
+            try:
+                await self._limit.__aenter__()
+            except BaseException:  # not in a task of an asyncio loop
+                self._restore()
+                self._passage.drop()
+                self._passage.leave(None, self._clock())
+                raise
         return self
 
     async def __aexit__(

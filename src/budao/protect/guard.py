@@ -38,11 +38,13 @@ from budao.model import (
     BadSettings,
     BreakerPolicy,
     CallRefused,
+    Checks,
     GuardPolicy,
     Mode,
     Mono,
     Priority,
     Refusal,
+    TimedOut,
     context,
     numbers_in,
 )
@@ -71,6 +73,14 @@ class _Said:
     discard: Callable[[Any], object] | None = None
     single_flight: bool = False
     ladder: Ladder | None = None
+
+    def fits_a_stream(self) -> None:
+        """What needs a whole answer cannot be promised for one that comes in pieces."""
+        check = Checks("protect")
+        for name in ("bad", "ladder"):
+            check.need(getattr(self, name) is None, name, "needs a returned value, and a generator has items instead")
+        check.need(not self.single_flight, "single_flight", "cannot give one generator to several readers")
+        check.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +434,7 @@ class Guard:
         is_stream = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
         behind = Behind(inner, is_async=is_async, is_stream=is_stream)
         if is_stream:
+            said.fits_a_stream()
             guarded = (aio.stream if is_async else threads.stream)(behind.call, find, self.clock)
         else:
             guarded = self._compile(behind, said)
@@ -655,7 +666,8 @@ def _predicate(failed_if: FailedIf | None) -> Callable[[Exception], bool]:
     if failed_if is None:
         return lambda _: True
     if isinstance(failed_if, type | tuple):
-        kinds = failed_if
+        # The guard's own word that no answer came in time is a failure, whatever the errors of the other side are called.
+        kinds = (TimedOut, *(failed_if if isinstance(failed_if, tuple) else (failed_if,)))
         return lambda error: isinstance(error, kinds)
     return failed_if
 
