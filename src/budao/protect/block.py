@@ -87,8 +87,8 @@ class Block:
             raise
         if self._passage.until != inf:
             self._set(context.deadline, self._passage.until)
-            self._limit = asyncio.timeout(max(0.0, self._passage.until - self._clock()))
             try:
+                self._limit = asyncio.timeout(max(0.0, self._passage.until - self._clock()))
                 await self._limit.__aenter__()
             except BaseException:  # not in a task of an asyncio loop
                 self._restore()
