@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from math import inf
-from typing import Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from budao.guard import parse_retry_after
 from budao.model import CallRefused, Priority, Refusal, TimedOut, Wall, Why, context
@@ -97,7 +97,7 @@ class Timeouts(dict[str, float | None]):
     def __getitem__(self, name: str) -> float | None:
         return self._bounded(super().__getitem__(name))
 
-    def get(self, name: str, _default: object = None, /) -> float | None:  # type: ignore[override]
+    def get(self, name: str, _default: object = None, /) -> float | None:
         return self[name]
 
     def _bounded(self, own_s: float | None) -> float | None:
@@ -155,7 +155,8 @@ Error = TypeVar("Error", CallRefused, TimedOut)
 
 def translated(error: Error, foreign: type[Exception]) -> Error:
     """The same error as one that is caught by the client library's own name as well."""
-    return _made(_both(type(error), foreign), error.args, vars(error)).with_traceback(error.__traceback__)
+    kind: type[Error] = _both(type(error), foreign)
+    return _made(kind, error.args, vars(error)).with_traceback(error.__traceback__)
 
 
 def _made(kind: type[Error], args: tuple[object, ...], fields: Mapping[str, object]) -> Error:
@@ -166,8 +167,7 @@ def _made(kind: type[Error], args: tuple[object, ...], fields: Mapping[str, obje
     return made
 
 
-@cache
-def _both(ours: type[Error], foreign: type[Exception]) -> type[Error]:
+def _join(ours: type[Exception], foreign: type[Exception]) -> type[Exception]:
     """One class with both families as parents. A copy or a pickle of such an error is ours alone."""
 
     def __reduce__(self: Exception) -> tuple[object, ...]:  # noqa: N807 - it becomes a method
@@ -176,7 +176,10 @@ def _both(ours: type[Error], foreign: type[Exception]) -> type[Error]:
 
     # `_request` is what the constructor of an httpx error would have set.
     members = {"__module__": ours.__module__, "__reduce__": __reduce__, "_request": None}
-    return cast("type[Error]", type(ours.__name__, (ours, foreign), members))
+    return type(ours.__name__, (ours, foreign), members)
+
+
+_both: Any = cache(_join)  # type checkers do not take classes for hashable
 
 
 def authority(host: str | None, port: int | None, scheme: str) -> Hashable:
