@@ -39,7 +39,7 @@ from budao.protect import Guard
 
 __all__ = [
     "FAILURES", "ClientInterceptor", "RpcBreakerOpen", "RpcBudgetSpent", "RpcNoRoom", "RpcRefused", "RpcShed",
-    "RpcTimedOut", "RpcTooLate", "ServerInterceptor", "guard_sync",
+    "RpcTimedOut", "RpcTooLate", "ServerInterceptor",
 ]  # fmt: skip
 
 
