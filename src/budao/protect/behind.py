@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import ref
+from weakref import WeakSet, ref
 
 
 class Behind:
@@ -35,3 +35,34 @@ class Behind:
             if holder is not None:
                 place = holder.__code__.co_freevars.index("_b_function")
                 holder.__closure__[place].cell_contents = self._acting
+
+
+Understudy = Callable[[Behind], Callable[..., Any]]
+"""Gives what acts in the place of a function."""
+
+
+class Cast:
+    """Everything that one guard protects and that somebody still holds."""
+
+    __slots__ = ("_members", "_understudy")
+
+    def __init__(self) -> None:
+        self._members: WeakSet[Behind] = WeakSet()
+        self._understudy: Understudy | None = None
+
+    @property
+    def is_rehearsing(self) -> bool:
+        """Whether the real functions are away."""
+        return self._understudy is not None
+
+    def join(self, behind: Behind) -> None:
+        """Takes one more in; during a rehearsal its understudy acts at once."""
+        self._members.add(behind)
+        if self._understudy is not None:
+            behind.act(self._understudy(behind))
+
+    def rehearse(self, understudy: Understudy | None) -> None:
+        """Gives everybody an understudy, or with None the place back."""
+        self._understudy = understudy
+        for behind in tuple(self._members):
+            behind.act(None if understudy is None else understudy(behind))

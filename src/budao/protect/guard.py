@@ -49,7 +49,7 @@ from budao.model import (
     numbers_in,
 )
 from budao.protect.alerts import LOG, Alerts
-from budao.protect.behind import Behind
+from budao.protect.behind import Behind, Cast, Understudy
 from budao.protect.block import Block
 from budao.protect.clock import default_clock, strict
 from budao.protect.view import GuardView
@@ -168,8 +168,7 @@ class Guard:
         self._background = aio.Background(self._crashed)
         self._compiled: list[_Compiled] = []
         self._compiled_kept = 32
-        self._behind: weakref.WeakSet[Behind] = weakref.WeakSet()
-        self._understudy: Callable[[Behind], Callable[..., Any]] | None = None
+        self._cast = Cast()
         self._probe: aio.LagProbe | None = None
 
     def __repr__(self) -> str:
@@ -374,27 +373,15 @@ class Guard:
         for core in self._all():
             core.reset(now)
 
-    def rehearse(
-        self, gate: Callable[[], Refusal | None], understudy: Callable[[Behind], Callable[..., Any]]
-    ) -> Callable[[], None]:
+    def rehearse(self, gate: Callable[[], Refusal | None], understudy: Understudy) -> Callable[[], None]:
         """For tests: every try asks `gate` whether it is refused, and every protected function has an understudy.
 
         Returns what ends the rehearsal. `budao.testkit.forced` says it in fewer words.
         """
-        if self._understudy is not None:
+        if self._cast.is_rehearsing:
             raise RuntimeError(f"guard {self.name!r} is in a rehearsal already; end that one first")
-        self._understudy = understudy
-        for behind in tuple(self._behind):
-            behind.act(understudy(behind))
-        self._open_gate(gate)
-
-        def end() -> None:
-            self._understudy = None
-            for behind in tuple(self._behind):
-                behind.act(None)
-            self._open_gate(None)
-
-        return end
+        self._stage(gate, understudy)
+        return functools.partial(self._stage, None, None)
 
     # -- in the background
 
@@ -441,9 +428,7 @@ class Guard:
             if said.single_flight:
                 functools.update_wrapper(guarded, inner)
                 guarded = (aio.single if is_async else threads.single)(guarded)
-        self._behind.add(behind)
-        if self._understudy is not None:
-            behind.act(self._understudy(behind))
+        self._cast.join(behind)
         functools.update_wrapper(guarded, inner)
         # Lives as long as somebody holds the function, and no longer. Set last: what was guarded before has one of its own.
         guarded.__budao__ = behind
@@ -602,7 +587,8 @@ class Guard:
         home.tell()
         return changes
 
-    def _open_gate(self, gate: Callable[[], Refusal | None] | None) -> None:
+    def _stage(self, gate: Callable[[], Refusal | None] | None, understudy: Understudy | None) -> None:
+        self._cast.rehearse(understudy)
         with self._home.lock:
             self._home.gate = gate
             for core in self._all():
