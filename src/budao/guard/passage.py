@@ -83,7 +83,8 @@ class Passage:
             if not self._dropped and not self._was_bad and (self._bad or is_failure):
                 core.broke(now, self.started, self.permit)
             return
-        if error is not None and not self._dropped:
+        was_said = self._dropped or (self._bad and isinstance(error, Exception))
+        if error is not None and not was_said:
             self._settled = True
             core.fail(self.permit, self.started, error, now)
         else:

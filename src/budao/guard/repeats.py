@@ -144,6 +144,7 @@ class Repeats:
             return None
         try:
             asked = self._asked(problem)
+            asked = None if asked is None else float(asked)
         except Exception:  # noqa: BLE001 - a hook's mistake must not fail the call
             return None
         return inf if asked == -inf else asked
