@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import itertools
-from math import inf, nan
+from math import inf, isfinite, nan
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +14,12 @@ def test_the_default_clock_tells_later_instants_each_time() -> None:
     assert told == sorted(set(told))
 
 
-@given(st.lists(st.floats(), min_size=1))
+@given(st.lists(st.floats(-1e300, 1e300) | st.sampled_from([nan, inf, -inf]), min_size=1))
 def test_whatever_the_clock_below_says_each_reading_is_a_number_later_than_the_last(told: list[float]) -> None:
     clock = strict(iter(told).__next__)
     readings = [clock() for _ in told]
-    assert all(-inf < reading < inf or reading == max(told) for reading in readings)
-    assert all(earlier < later or abs(earlier) > 1e308 for earlier, later in itertools.pairwise(readings))
+    assert all(isfinite(reading) for reading in readings)
+    assert readings == sorted(set(readings))
 
 
 def test_a_clock_that_moves_is_told_as_it_is() -> None:
