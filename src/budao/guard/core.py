@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from budao.guard.breaker import Breaker, Moved, Permit, State
 from budao.guard.events import Refused, Turned
 from budao.guard.home import Home
+from budao.guard.latencies import RECENT_SIZE, Latencies
 from budao.guard.limiter import Limiter
 from budao.guard.throttle import Throttle
 from budao.guard.waiting import Placed, TurnedAway, WaitingRoom
-from budao.measure import Histogram, HistogramSnapshot, Samples, TokenBucket
+from budao.measure import HistogramSnapshot, TokenBucket
 from budao.model import (
     REFUSED_AS,
     BreakerOpen,
@@ -38,11 +39,11 @@ from budao.model import (
     context,
 )
 
+IDLE_S = 600.0
+"""A resource that nobody called for so long gives most of its memory back."""
+
 NO_LIMIT = 1 << 60
 """More calls than can ever be in flight."""
-
-RECENT_SIZE = 300
-"""Samples kept for quantiles; also the most that the folds of one period look at, so that their cost is bounded."""
 
 SAMPLES_MIN = 10
 """However short the time since the last fold, it looks at so many samples."""
@@ -122,12 +123,11 @@ class Core:
         "in_flight",
         "is_clear",
         "key",
-        "latency",
+        "latencies",
         "limiter",
         "ok",
         "peak",
         "quiet_until",
-        "recent",
         "recently_failed",
         "refused",
         "shut_count",
@@ -154,8 +154,7 @@ class Core:
         self.waiting = _waiting(policy)
         self.waiters: dict[int, Waiter] = {}
         self.follower = home.follower()
-        self.recent = Samples(RECENT_SIZE)
-        self.latency: Histogram | None = None
+        self.latencies = Latencies()
         self.ok = self.failed = self.slow = self.dropped = self.stale = self.broken = 0
         self.refused: dict[Why, int] | None = None
         self.peak = self.recently_failed = self._number = self.shut_count = 0
@@ -265,7 +264,7 @@ class Core:
             del self.in_flight[started]
             self.peak = max(self.peak, len(self.in_flight))
             if self.waiting is None:
-                typical_s = self.recent.quantile(0.5) or 0.0
+                typical_s = self.latencies.recent.quantile(0.5) or 0.0
                 return Refusal(Why.LIMITED if self.limiter else Why.NO_ROOM, typical_s)
         return None
 
@@ -395,8 +394,7 @@ class Core:
             self.slow += 1
         else:
             self.ok += 1
-        self.recent.add(outcome.took_s)
-        self._record((outcome.took_s,), 1)
+        self.latencies.add((outcome.took_s,))
         if self._odd is None:
             self._odd = []
         if len(self._odd) < RECENT_SIZE:
@@ -427,9 +425,8 @@ class Core:
             share = min(1.0, (now - self._folded_at) / self._fold_s)
             stride = -(-count // max(SAMPLES_MIN, int(RECENT_SIZE * share)))
             sample = chunk[::stride]
-            self.recent.extend(sample)
-            self._record(sample[:-1], stride)
-            self._record(sample[-1:], count - stride * (len(sample) - 1))
+            self.latencies.add(sample[:-1], stride)
+            self.latencies.add(sample[-1:], count - stride * (len(sample) - 1))
             keep += sample
         if keep and self.follower is not None:
             is_ill = self.breaker is not None and self.breaker.state is not State.CLOSED
@@ -440,13 +437,12 @@ class Core:
             self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
         self.peak = self.recently_failed = 0
         self._folded_at = now
-        if self.home.shedder is not None:
-            self.home.on_fold()
+        self.home.on_fold(now)
         shortest = self._fold_s * min(1.0, BATCH_AIM / count) if count else self._fold_s
         self.fold_at = now + max(0.005, shortest)
         hedge = self.home.policy.hedge
-        if hedge is not None and len(self.recent) >= hedge.samples_min:
-            self.hedge_s = max(hedge.delay_min_s, self.recent.quantile(hedge.quantile) or 0.0)
+        if hedge is not None and len(self.latencies.recent) >= hedge.samples_min:
+            self.hedge_s = max(hedge.delay_min_s, self.latencies.recent.quantile(hedge.quantile) or 0.0)
         if self.breaker is not None and self.breaker.policy.mode is not Mode.DISABLED:
             moved = self.breaker.look(self._stuck(now), now)
             if moved is not None:
@@ -459,12 +455,6 @@ class Core:
         if count > self._told and breaker is not None and breaker.policy.mode is not Mode.DISABLED:
             breaker.learn_ok(count - self._told, at)
         self._told = count
-
-    def _record(self, samples: list[float] | tuple[float, ...], weight: int) -> None:
-        if samples:
-            if self.latency is None:
-                self.latency = Histogram()
-            self.latency.record_many([int(each * 1e9) for each in samples], weight)
 
     def _stuck(self, now: Mono) -> int:
         """How many calls are in flight that have already taken too long."""
@@ -522,6 +512,18 @@ class Core:
 
     # -- people and settings
 
+    def rest_if_idle(self, now: Mono) -> None:
+        """Gives memory back if nobody has called for long: recent durations, and what was learned from them."""
+        with self.home.lock:
+            if now - self._folded_at < IDLE_S or self.in_flight:
+                return
+            if self.batch:
+                self._fold(now)
+            self.latencies.rest()
+            self.follower = self.home.follower()
+            self.hedge_s = inf
+            self._publish(now)
+
     def refresh(self, now: Mono) -> None:
         """Something all resources share has changed."""
         with self.home.lock:
@@ -569,7 +571,7 @@ class Core:
         """This resource at one instant. Folds first, which counts what has happened and changes nothing else."""
         self.fold(now)
         with self.home.lock:
-            breaker, recent = self.breaker, self.recent
+            breaker, recent = self.breaker, self.latencies.recent
             ok, failed, slow = breaker.counts_at(now) if breaker is not None else (0, 0, 0)
             return KeyView(
                 key=self.label,
@@ -594,7 +596,7 @@ class Core:
                 p99_s=recent.quantile(0.99),
                 p999_s=recent.quantile(0.999),
                 slow_s=self.slow_s,
-                latency=self.latency.snapshot() if self.latency is not None else None,
+                latency=self.latencies.snapshot(),
             )
 
 

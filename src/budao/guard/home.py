@@ -62,7 +62,7 @@ class Home:
         failed_if: Callable[[Exception], bool],
         follower: Callable[[], Follower | None] = lambda: None,
         alert: Callable[[Event], object] = lambda _: None,
-        on_fold: Callable[[], object] = lambda: None,
+        on_fold: Callable[[Mono], object] = lambda _: None,
     ) -> None:
         self.name = name
         self.policy = policy

@@ -59,6 +59,9 @@ from budao.slo import Derived, Latency, Objective, Observed, Threshold, derive
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+SWEEP_S = 60.0
+"""How often keys are looked through for idle ones."""
+
 FailedIf = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 
 
@@ -158,11 +161,12 @@ class Guard:
             failed_if=_predicate(failed_if),
             follower=self._follow,
             alert=Alerts().hear,
-            on_fold=_listening(weakref.ref(self)),
+            on_fold=_folding(weakref.ref(self)),
         )
         self._plain = Core(self._home, None, Mono(self.clock()))
         self._cores: dict[Hashable, Core] = {}
         self._evicted = 0
+        self._sweep_at = -inf
         self._span = _Span(first.timeout.call_s if first.timeout else inf)
         self._suspended = aio.Suspended(name, self.clock)
         self._background = aio.Background(self._crashed)
@@ -606,6 +610,15 @@ class Guard:
             home.note(Crashed(self.name, "", self.clock(), where, text, trace_id))
         home.tell()
 
+    def _folded(self, now: Mono) -> None:
+        """Some resource was just counted, so a call is near: a moment for what has no caller of its own."""
+        if self._home.shedder is not None:
+            self._listen_to_lag()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            for core in tuple(self._cores.values()):
+                core.rest_if_idle(now)
+
     def _listen_to_lag(self) -> None:
         """Measures the running loop's lag for shedding; one probe, on the loop that last opened a block."""
         if self._probe is not None and not self._probe.is_dead:
@@ -667,11 +680,11 @@ def _shared(ladder: Ladder) -> Ladder:
     return replace(ladder, cache=replace(rung, answer=single(rung.answer)))
 
 
-def _listening(held: weakref.ref[Guard]) -> Callable[[], None]:
-    def on_fold() -> None:
+def _folding(held: weakref.ref[Guard]) -> Callable[[Mono], None]:
+    def on_fold(now: Mono) -> None:
         guard = held()
         if guard is not None:
-            guard._listen_to_lag()  # noqa: SLF001 - held weakly, but it is this very object
+            guard._folded(now)  # noqa: SLF001 - held weakly, but it is this very object
 
     return on_fold
 
