@@ -66,7 +66,10 @@ class Waiter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One resource of a guard at one instant."""
+    """One resource of a guard at one instant.
+
+    `in_flight_max` is the most that a fold has seen, and a peak between two folds goes unseen.
+    """
 
     key: str
     state: State
@@ -76,6 +79,7 @@ class KeyView:
     window_failed: int
     window_slow: int
     in_flight: int
+    in_flight_max: int
     waiting: int
     calls_max: int | None
     ok: int
@@ -121,6 +125,7 @@ class Core:
         "hedge_s",
         "home",
         "in_flight",
+        "in_flight_max",
         "is_clear",
         "key",
         "latencies",
@@ -157,7 +162,7 @@ class Core:
         self.latencies = Latencies()
         self.ok = self.failed = self.slow = self.dropped = self.stale = self.broken = 0
         self.refused: dict[Why, int] | None = None
-        self.peak = self.recently_failed = self._number = self.shut_count = 0
+        self.peak = self.recently_failed = self._number = self.shut_count = self.in_flight_max = 0
         self._odd: list[float] | None = None
         self._told = 0
         self.since = -inf
@@ -435,6 +440,7 @@ class Core:
             # The samples may be one in many; the failures beside them must be thinned alike.
             failed = -(-self.recently_failed * len(keep) // max(1, len(keep), count))
             self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
+        self.in_flight_max = max(self.in_flight_max, self.peak, len(self.in_flight))
         self.peak = self.recently_failed = 0
         self._folded_at = now
         self.home.on_fold(now)
@@ -582,6 +588,7 @@ class Core:
                 window_failed=failed,
                 window_slow=slow,
                 in_flight=len(self.in_flight),
+                in_flight_max=self.in_flight_max,
                 waiting=len(self.waiters),
                 calls_max=None if self.calls_max == NO_LIMIT else self.calls_max,
                 ok=self.ok,

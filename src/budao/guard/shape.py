@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
+
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether this is an ordinary build of CPython."""
 
 PREFIX = "_b_"
 """Names of the guard inside a generated function start with this; parameters of users hardly ever do."""
@@ -172,7 +176,8 @@ def _call(shape: Shape, signature: Signature) -> list[str]:
     if shape.pass_on:
         lines.append("_b_token = _b_set(_b_until)")
     lines += ["try:", *_indented(_send(shape, signature, core)), "except BaseException as _b_error:"]
-    restore = [f"del {in_flight}[_b_started]"]
+    # Without the interpreter's lock two threads may read the same instant, and then one of them finds its entry gone.
+    restore = [f"del {in_flight}[_b_started]" if HAS_GIL else f"{in_flight}.pop(_b_started, None)"]
     if shape.waits:
         restore += [f"if {core}.waiters:", f"    {core}.release(_b_clock())"]
     # A coroutine that nobody awaits to the end is closed by the collector, in some other context than its own.

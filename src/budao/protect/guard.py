@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import random
@@ -12,7 +11,7 @@ import types
 import weakref
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Executor, Future
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any, TypeVar, overload
 
@@ -29,7 +28,6 @@ from budao.guard import (
     Repeats,
     Rung,
     Shape,
-    Signature,
     Steps,
     compile_call,
     signature_of,
@@ -38,7 +36,6 @@ from budao.model import (
     BadSettings,
     BreakerPolicy,
     CallRefused,
-    Checks,
     GuardPolicy,
     Mode,
     Mono,
@@ -52,6 +49,8 @@ from budao.protect.alerts import LOG, Alerts
 from budao.protect.behind import Behind, Cast, Understudy
 from budao.protect.block import Block
 from budao.protect.clock import default_clock, strict
+from budao.protect.kinds import context_manager_of, is_async_function
+from budao.protect.said import Compiled, Said, Span, Traits, shape_of
 from budao.protect.view import GuardView
 from budao.settings import Change, Settings, diff
 from budao.slo import Derived, Latency, Objective, Observed, Threshold, derive
@@ -63,59 +62,6 @@ SWEEP_S = 60.0
 """How often keys are looked through for idle ones."""
 
 FailedIf = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """What was said about one function when it was protected."""
-
-    safe: bool | Callable[..., bool] = False
-    key: Callable[..., Hashable] | None = None
-    bad: Callable[[Any], bool] | None = None
-    retry_after: Callable[[Any], float | None] | None = None
-    discard: Callable[[Any], object] | None = None
-    single_flight: bool = False
-    ladder: Ladder | None = None
-
-    def fits_a_stream(self) -> None:
-        """What needs a whole answer cannot be promised for one that comes in pieces."""
-        check = Checks("protect")
-        for name in ("bad", "ladder"):
-            check.need(getattr(self, name) is None, name, "needs a returned value, and a generator has items instead")
-        check.need(not self.single_flight, "single_flight", "cannot give one generator to several readers")
-        check.done()
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """What the shape of a compiled call takes from what was said about its function."""
-
-    is_async: bool
-    keyed: bool
-    can_repeat: bool
-    judged: bool
-    has_ladder: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A compiled function that somebody may hold, and what it takes to compile it anew. Keeps nothing of it alive."""
-
-    function: weakref.ref[Any]
-    traits: _Traits
-    signature: Signature
-    name: str
-    _: KW_ONLY
-    is_repeat: bool
-
-
-class _Span:
-    """The time limit of one try, where compiled calls read it."""
-
-    __slots__ = ("call_s",)
-
-    def __init__(self, call_s: float) -> None:
-        self.call_s = call_s
 
 
 class Guard:
@@ -152,6 +98,7 @@ class Guard:
         self._executor = executor
         self._settings = Settings()
         self._derived = _derived(objective, policy)
+        self._derived_from = objective if policy is None else None
         first = self._derived.policy
         self._home = Home(
             name,
@@ -167,10 +114,10 @@ class Guard:
         self._cores: dict[Hashable, Core] = {}
         self._evicted = 0
         self._sweep_at = -inf
-        self._span = _Span(first.timeout.call_s if first.timeout else inf)
+        self._span = Span(first.timeout.call_s if first.timeout else inf)
         self._suspended = aio.Suspended(name, self.clock)
         self._background = aio.Background(self._crashed)
-        self._compiled: list[_Compiled] = []
+        self._compiled: list[Compiled] = []
         self._compiled_kept = 32
         self._cast = Cast()
         self._probe: aio.LagProbe | None = None
@@ -224,7 +171,7 @@ class Guard:
         - `discard` gets a bad value before it is retried, to close what it holds.
         - `single_flight` lets callers with equal arguments share one call.
         """
-        return self._protect(function, _Said(safe=safe, key=key, bad=bad, retry_after=retry_after, discard=discard,
+        return self._protect(function, Said(safe=safe, key=key, bad=bad, retry_after=retry_after, discard=discard,
                                              single_flight=single_flight))  # fmt: skip
 
     def ladder(
@@ -241,7 +188,7 @@ class Guard:
             raise BadSettings([("ladder", "has no rung below the direct call; give cache, template or empty")])
         if template is not NOTHING and not safe:
             raise BadSettings([("ladder.template", "is only for idempotent reads, and safe=False says this is none")])
-        return lambda function: self._protect(function, _Said(safe=safe, ladder=ladder, **said))
+        return lambda function: self._protect(function, Said(safe=safe, ladder=ladder, **said))
 
     def block(self, key: Hashable = None, *, until: float | None = None, priority: Priority | None = None) -> Block:
         """A block of code as one call, with `with` or `async with`. `until` is an instant of `clock`.
@@ -265,7 +212,7 @@ class Guard:
 
     def explain(self) -> str:
         """Each number in force, and why."""
-        derived = _derived(self.objective, self._coded)
+        derived = self._derived_under(self._settings)
         stated = self._settings.reasons_for(self.name)
         lines = [f"{self.name}: {derived.summary}"]
         for path, value in numbers_in(self.policy).items():
@@ -331,7 +278,7 @@ class Guard:
             p99_s=view.p99_s or 0.0,
             p999_s=view.p999_s or 0.0,
             failed_share=view.window_failed / recent if recent else 0.0,
-            in_flight_max=view.in_flight,
+            in_flight_max=max(view.in_flight_max, view.in_flight),
         )
 
     # -- steering
@@ -350,7 +297,7 @@ class Guard:
         if objective is None:
             raise BadSettings([("objective", f"guard {self.name!r} has none; state one to derive settings from")])
         self._coded = None
-        self._derived = derive(objective, self.observed())
+        self._derived, self._derived_from = derive(objective, self.observed()), objective
         return self._take(self._settings.policy_for(self.name, self._derived.policy))
 
     def preview(self, settings: Settings) -> tuple[Change, ...]:
@@ -410,18 +357,18 @@ class Guard:
 
     # -- inside
 
-    def _protect(self, function: F, said: _Said) -> F:
+    def _protect(self, function: F, said: Said) -> F:
         inner: Any = function
         if isinstance(inner, staticmethod | classmethod):
             return type(inner)(self._protect(inner.__func__, said))  # type: ignore[return-value]
-        rebuild = _context_manager(inner)
+        rebuild = context_manager_of(inner)
         if rebuild is not None:
             return rebuild(self._protect(inner.__wrapped__, said))  # type: ignore[no-any-return]
         if not callable(inner):
             raise TypeError(f"guard {self.name!r} can protect something callable, not {inner!r}")
         guarded: Any
         find = functools.partial(self._find, said.key)
-        is_async = inspect.isasyncgenfunction(inner) or _is_async(inner)
+        is_async = inspect.isasyncgenfunction(inner) or is_async_function(inner)
         is_stream = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
         behind = Behind(inner, is_async=is_async, is_stream=is_stream)
         if is_stream:
@@ -438,7 +385,7 @@ class Guard:
         guarded.__budao__ = behind
         return guarded  # type: ignore[no-any-return]
 
-    def _compile(self, behind: Behind, said: _Said) -> Any:
+    def _compile(self, behind: Behind, said: Said) -> Any:
         home, function, is_async = self._home, behind.function, behind.is_async
         repeats = Repeats(said.safe, said.bad, said.retry_after)
         steps = Steps(home, said.ladder) if said.ladder is not None else None
@@ -464,10 +411,10 @@ class Guard:
             "_b_set": context.deadline.set,
             "_b_span": self._span,
         }
-        traits = _Traits(
+        traits = Traits(
             is_async, said.key is not None, said.safe is not False, said.bad is not None, said.ladder is not None
         )
-        once = compile_call(self._shape(traits, is_repeat=True), signature, name, bound)
+        once = compile_call(self._shape_of(traits, is_repeat=True), signature, name, bound)
         if is_async:
             bound["_b_repeat"] = aio.repeat(once, repeats, said.discard, self.clock)
             bound["_b_race"] = self._suspended.race(once, repeats, said.discard)
@@ -478,13 +425,13 @@ class Guard:
             ladder = _shared(said.ladder)
             bound["_b_descend"] = (aio.descend if is_async else threads.descend)(steps, ladder, self.clock)
             bound["_b_served"] = _served(steps, self.clock)
-        guarded = compile_call(self._shape(traits, is_repeat=False), signature, name, bound)
+        guarded = compile_call(self._shape_of(traits, is_repeat=False), signature, name, bound)
 
         behind.guarded = weakref.ref(guarded), weakref.ref(once)
 
         self._compiled += [
-            _Compiled(weakref.ref(once), traits, signature, name, is_repeat=True),
-            _Compiled(weakref.ref(guarded), traits, signature, name, is_repeat=False),
+            Compiled(weakref.ref(once), traits, signature, name, is_repeat=True),
+            Compiled(weakref.ref(guarded), traits, signature, name, is_repeat=False),
         ]
         if len(self._compiled) >= 2 * self._compiled_kept:
             self._forget_compiled()
@@ -501,25 +448,11 @@ class Guard:
         for each in self._compiled:
             function = each.function()
             if function is not None:
-                shape = self._shape(each.traits, is_repeat=each.is_repeat)
+                shape = self._shape_of(each.traits, is_repeat=each.is_repeat)
                 function.__code__ = compile_call(shape, each.signature, each.name, {}).__code__
 
-    def _shape(self, traits: _Traits, *, is_repeat: bool) -> Shape:
-        policy = self._home.policy
-        is_async = traits.is_async
-        can_repeat = traits.can_repeat and not is_repeat
-        return Shape(
-            is_async=is_async,
-            keyed=traits.keyed,
-            timeout=policy.timeout is not None and is_async,
-            pass_on=policy.timeout is not None,
-            room=policy.bulkhead is not None or policy.limit is not None,
-            waits=policy.bulkhead is not None and policy.bulkhead.waiting_max > 0,
-            retry=can_repeat and policy.retry is not None and policy.retry.attempts_max > 1,
-            hedge=can_repeat and policy.hedge is not None and (is_async or self._executor is not None),
-            judged=traits.judged,
-            ladder=traits.has_ladder and not is_repeat,
-        )
+    def _shape_of(self, traits: Traits, *, is_repeat: bool) -> Shape:
+        return shape_of(traits, self.policy, is_repeat=is_repeat, can_hedge_sync=self._executor is not None)
 
     def _find(self, key: Callable[..., Hashable] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
         """The resource a call means. A key function that raises, or a key without a hash, means the one without key."""
@@ -567,9 +500,12 @@ class Guard:
         return Threshold(policy.threshold, anchor_s if anchor_s != inf else None)
 
     def _policy_under(self, settings: Settings) -> GuardPolicy:
+        return settings.policy_for(self.name, self._derived_under(settings).policy)
+
+    def _derived_under(self, settings: Settings) -> Derived:
+        """What the code says, or what follows from the objective that the file states instead."""
         objective = settings.objective_for(self.name)
-        base = _derived(objective, None).policy if objective is not None else self._derived.policy
-        return settings.policy_for(self.name, base)
+        return self._derived if objective is None or objective == self._derived_from else derive(objective)
 
     def _take(self, policy: GuardPolicy) -> tuple[Change, ...]:
         home = self._home
@@ -580,7 +516,7 @@ class Guard:
                 return ()
             home.adopt(policy)
             if self._coded is policy:
-                self._derived = _derived(self._objective, policy)
+                self._derived, self._derived_from = _derived(self._objective, policy), None
             self._span.call_s = policy.timeout.call_s if policy.timeout else inf
             for core in self._all():
                 core.obey(now)
@@ -676,7 +612,7 @@ def _shared(ladder: Ladder) -> Ladder:
     rung = ladder.cache if isinstance(ladder.cache, Rung) else Rung(ladder.cache)
     if rung.answer is NOTHING or isinstance(rung.answer, Remembered) or not callable(rung.answer):
         return ladder
-    single = aio.single if _is_async(rung.answer) else threads.single
+    single = aio.single if is_async_function(rung.answer) else threads.single
     return replace(ladder, cache=replace(rung, answer=single(rung.answer)))
 
 
@@ -691,20 +627,3 @@ def _folding(held: weakref.ref[Guard]) -> Callable[[Mono], None]:
 
 def _served(steps: Steps, clock: Callable[[], float]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
     return lambda result, args, kwargs: steps.direct(result, args, kwargs, clock())
-
-
-def _is_async(function: Any) -> bool:
-    if inspect.iscoroutinefunction(function):
-        return True
-    is_plain = inspect.isroutine(function) or isinstance(function, type | functools.partial)
-    return not is_plain and inspect.iscoroutinefunction(type(function).__call__)
-
-
-def _context_manager(function: Any) -> Callable[[Any], Any] | None:
-    """How to make a context manager of the guarded generator, if `function` was made of one by contextlib."""
-    code, wrapped = getattr(function, "__code__", None), getattr(function, "__wrapped__", None)
-    if code is None or wrapped is None or code.co_filename != contextlib.__file__:
-        return None
-    if inspect.isasyncgenfunction(wrapped):
-        return contextlib.asynccontextmanager
-    return contextlib.contextmanager if inspect.isgeneratorfunction(wrapped) else None
