@@ -7,9 +7,9 @@ from math import floor, inf
 from random import Random
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from budao.guard import MOVES, Breaker, Move, Moved, Permit, State
 from budao.model import BreakerPolicy, Dropped, Ending, Mono, Outcome, Refusal, Why
@@ -31,10 +31,9 @@ POLICIES = st.builds(
     ramp_s=st.sampled_from([0.0, 4.0]),
 )
 STEPS = st.sampled_from([0.0, 0.25, 0.25, 0.5, 1.0, 2.0, 5.0, 12.0, 100.0])
-ENDINGS = st.one_of(
-    st.builds(Outcome, took_s=st.sampled_from([0.25, 1.0, 1.25, 2.25, 50.0]), failed=st.booleans()),
-    st.sampled_from(Dropped),
-)
+GOOD: list[Ending] = [*[Outcome(0.25)] * 5, Outcome(1.0), *Dropped]
+BAD: list[Ending] = [*[Outcome(0.25, failed=True)] * 3, Outcome(1.25), Outcome(2.25), Outcome(50.0, failed=True)]
+ENDINGS = st.sampled_from(GOOD + BAD)
 
 
 @dataclass
@@ -209,6 +208,14 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
     def time_passes(self, step: float) -> None:
         self.now = Mono(self.now + step)
 
+    @rule(late=st.sampled_from([-0.25, 0.0, 0.0, 0.0, 0.25]))
+    def time_passes_to_an_edge(self, late: float) -> None:
+        """To the end of what is going on: a rest, a ramp, the patience with a probe."""
+        twin = self.twin
+        edges = {State.OPEN: twin.rest_s, State.RAMPING: twin.policy.ramp_s, State.PROBING: twin.probe_s()}
+        if twin.state in edges:
+            self.now = Mono(max(self.now, twin.since + edges[twin.state] + late))
+
     @rule(die=st.sampled_from([0.0, 0.05, 0.3, 0.6, 0.9]), calls=st.integers(1, 8))
     def ask(self, die: float, calls: int) -> None:
         for _ in range(calls):
@@ -225,10 +232,22 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
                 )
                 self.held.append((answer, wanted))
 
-    @precondition(lambda self: self.held)
+    @rule(endings=st.lists(ENDINGS, min_size=1, max_size=8), die=st.sampled_from([0.0, 0.3]))
+    def call_after_call(self, endings: list[Ending], die: float) -> None:
+        for ending in endings:
+            held = len(self.held)
+            self.ask(die, 1)
+            if len(self.held) > held:
+                permit, mine = self.held.pop()
+                self.agree(self.breaker.settle(permit, ending, self.now), self.twin.settle(mine, ending, self.now))
+
     @rule(data=st.data(), ending=ENDINGS)
     def one_comes_back(self, data: st.DataObject, ending: Ending) -> None:
-        permit, held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1), label="which"))
+        if self.held:
+            self.comes_back(data.draw(st.integers(0, len(self.held) - 1), label="which"), ending)
+
+    def comes_back(self, which: int, ending: Ending) -> None:
+        permit, held = self.held.pop(which)
         before = everything(self.breaker, self.now)
         is_stale = permit.generation != self.breaker.generation
         self.agree(self.breaker.settle(permit, ending, self.now), self.twin.settle(held, ending, self.now))
@@ -239,7 +258,6 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
             assert len(after.pop("probes")) == len(before.pop("probes")) - permit.is_probe
             assert after == before, "a dropped call gives its place back and teaches nothing"
 
-    @precondition(lambda self: self.held)
     @rule(ending=ENDINGS)
     def all_come_back(self, ending: Ending) -> None:
         for permit, held in self.held:
@@ -247,9 +265,10 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
         self.held.clear()
         assert self.breaker.probes_in_flight == 0, "whoever took a place has given it back"
 
-    @precondition(lambda self: self.breaker.state is State.CLOSED)
     @rule(calls=st.integers(0, 5))
     def quiet_calls_are_counted(self, calls: int) -> None:
+        if self.breaker.state is not State.CLOSED:
+            return
         self.breaker.learn_ok(calls, self.now)
         self.twin.outcomes += [(self.now, "ok")] * calls
 
@@ -261,8 +280,47 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
     def time_does_its_part(self) -> None:
         self.agree(self.breaker.wake(self.now), self.twin.wake(self.now))
 
-    @rule(policy=POLICIES)
-    def settings_are_swapped(self, policy: BreakerPolicy) -> None:
+    @rule(data=st.data(), what=st.sampled_from(["nothing", "nothing", "all settings", "one setting", "reset"]))
+    def a_person_steps_in(self, data: st.DataObject, what: str) -> None:
+        if what == "all settings":
+            self.swap(data.draw(POLICIES, label="policy"))
+        elif what == "one setting":  # the window keeps its shape, and so it keeps every bucket
+            self.swap(replace(self.twin.policy, calls_min=self.twin.policy.calls_min % 8 + 1))
+        elif what == "reset":
+            self.agree(self.breaker.reset(self.now), self.twin.reset(self.now))
+            assert self.breaker.state is State.CLOSED
+            assert self.breaker.counts_at(self.now) == (0, 0, 0)
+
+    def a_long_history(self, rng: Random) -> None:
+        """Like the rules above, but with the weights of a service that is ill now and then."""
+        first = self.twin.policy
+        swapped = [first, replace(first, calls_min=1), replace(first, window_s=6.0), replace(first, rest_s=3.0)]
+        for _ in range(4):
+            badness = rng.choice([0.05, 0.3, 0.9])
+            for _ in range(60):
+                match rng.randrange(10):
+                    case 0:
+                        self.time_passes(rng.choice([0.0, 0.25, 0.5, 1.0, 2.0, 5.0]))
+                    case 1:
+                        self.time_passes_to_an_edge(rng.choice([-0.25, 0.0, 0.0, 0.25]))
+                    case 2:
+                        self.calls_in_flight_are_looked_at(rng.choice([0, 0, 0, 1, 9]))
+                    case 3:
+                        self.quiet_calls_are_counted(rng.randrange(4))
+                    case 4 | 5:
+                        self.ask(rng.random(), rng.randrange(1, 4))
+                    case 6 | 7 if self.held:
+                        ending = rng.choice(BAD if rng.random() < badness else GOOD)
+                        self.comes_back(rng.randrange(len(self.held)), ending)
+                    case _:
+                        ending = rng.choice(BAD if rng.random() < badness else GOOD)
+                        self.call_after_call([ending] * rng.randrange(1, 4), rng.random())
+                self.both_look_alike()
+                self.no_more_probes_than_allowed_are_out()
+            self.swap(rng.choice(swapped))
+            self.all_come_back(Outcome(0.25))
+
+    def swap(self, policy: BreakerPolicy) -> None:
         before = everything(self.breaker, self.now)
         self.breaker.obey(policy, self.now)
         self.twin.obey(policy, self.now)
@@ -270,16 +328,6 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
         for name in ("state", "generation", "since", "trips", "probes", "counts"):
             assert after[name] == before[name]
         self.probes_max = max(policy.probes_max, len(self.twin.probes))
-
-    @rule()
-    def the_window_keeps_its_shape_and_every_bucket(self) -> None:
-        self.settings_are_swapped(replace(self.twin.policy, calls_min=self.twin.policy.calls_min % 8 + 1))
-
-    @rule()
-    def a_person_resets(self) -> None:
-        self.agree(self.breaker.reset(self.now), self.twin.reset(self.now))
-        assert self.breaker.state is State.CLOSED
-        assert self.breaker.counts_at(self.now) == (0, 0, 0)
 
     @invariant()
     def both_look_alike(self) -> None:
@@ -311,6 +359,13 @@ class BreakerAgainstTwin(RuleBasedStateMachine):
             ramped = twin.state is State.RAMPING and self.now + ahead - twin.since >= twin.policy.ramp_s
             assert shown is (State.PROBING if rested else State.CLOSED if ramped else twin.state)
         assert everything(self.breaker, self.now) == before
+
+
+@given(policy=POLICIES, seed=st.integers(0, 1 << 32))
+def test_a_long_history_with_good_and_bad_times_ends_alike(policy: BreakerPolicy, seed: int) -> None:
+    machine = BreakerAgainstTwin()
+    machine.start(policy)
+    machine.a_long_history(Random(seed))
 
 
 TestBreakerAgainstTwin = BreakerAgainstTwin.TestCase

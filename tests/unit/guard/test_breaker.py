@@ -193,10 +193,12 @@ def test_a_hang_opens_it_although_no_call_ever_ended() -> None:
     assert breaker.look(4, Mono(5.0)) is not None
 
 
-def test_looking_at_nothing_stuck_judges_nothing() -> None:
-    breaker = Breaker(replace(POLICY, calls_min=1), Mono(0.0))
-    breaker.learn_ok(0, Mono(0.0))
+def test_a_call_that_went_well_and_a_look_that_finds_nothing_judge_nothing() -> None:
+    breaker = Breaker(POLICY, Mono(0.0))
+    for outcome in (FAILED, FAILED, FAILED, OK):
+        assert call(breaker, outcome, 0.0) is None
     assert breaker.look(0, Mono(1.0)) is None
+    assert breaker.state is State.CLOSED, "three of four failed, but the last news is good"
 
 
 # -- resting and probing
@@ -358,6 +360,7 @@ def test_a_thousand_trips_in_a_row_do_not_overflow() -> None:
         (2.5, 0.49, True),
         (2.5, 0.51, False),
         (4.75, 0.94, True),
+        (4.75, 0.96, False),
         (5.0, 0.99, True),
     ],
 )
@@ -365,8 +368,16 @@ def test_a_ramp_lets_a_growing_share_through(passed_s: float, falls: float, is_l
     breaker = ramping()
     answer = breaker.admit(Mono(60.0 + passed_s), Die(falls))
     assert isinstance(answer, Permit) is is_let_in
-    if isinstance(answer, Refusal):
+    if is_let_in:
+        assert answer == Permit(3, Mono(60.0 + passed_s))
+    else:
         assert answer == Refusal(Why.RAMPING, 5.0 - passed_s)
+
+
+def test_a_ramp_that_is_over_reads_as_closed_before_anybody_asks() -> None:
+    breaker = ramping()
+    shown = [breaker.state_at(Mono(instant)) for instant in (60.0, 64.9, 65.0)]
+    assert shown == [State.RAMPING, State.RAMPING, State.CLOSED]
 
 
 def test_the_share_let_through_is_the_share_meant() -> None:
