@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf, nextafter
 from typing import Any, Protocol
 
-from budao.guard.breaker import Breaker, Moved, Permit, State
+from budao.guard.breaker import Breaker, Move, Moved, Permit, State
 from budao.guard.events import Refused, Turned
 from budao.guard.home import Home
 from budao.guard.latencies import RECENT_SIZE, Latencies
@@ -470,7 +470,7 @@ class Core:
 
     def _turned(self, moved: Moved, now: float) -> None:
         home = self.home
-        if moved.before is not State.RAMPING or moved.after is not State.CLOSED:
+        if moved.move is not Move.RAMP:
             self.since = now
             self._told = len(self.batch)  # these belong to the last generation, and the new one never hears of them
         home.note(Turned(home.name, self.label, now, moved))

@@ -603,3 +603,14 @@ def test_a_guard_without_a_name_or_with_impossible_settings_says_so() -> None:
         GuardPolicy(breaker=3)  # type: ignore[arg-type]
     with pytest.raises(BadSettings, match="keys_max: 0 must be from 1"):
         GuardPolicy(keys_max=0)
+
+
+def test_a_reset_in_the_middle_of_a_ramp_makes_what_is_out_stale() -> None:
+    core = opened(made())
+    for number in range(3):
+        call(core, 11.0 + number)
+    assert state(core, 13.5) is State.RAMPING
+    core.reset(Mono(14.0))
+    core.fail(None, 13.9, ValueError("ill"), 14.1)
+    view = core.view(Mono(14.2))
+    assert (view.window_failed, view.stale) == (0, 1)
