@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -73,6 +73,8 @@ class Interpreted:
     breaker: Breaker = field(init=False)
     fold_at: float = field(init=False)
     in_flight: dict[float, Permit | None] = field(default_factory=dict)
+    born: dict[float, int] = field(default_factory=dict)
+    """The generation each call in flight was let in by; a shadow lets calls in that teach nothing, but may hang."""
     counts: Counter[str] = field(default_factory=Counter)
     refused: Counter[Why] = field(default_factory=Counter)
 
@@ -84,9 +86,7 @@ class Interpreted:
         """Once a second at most, calls in flight are looked at."""
         self.fold_at = now + 1.0
         if self.policy.mode is not Mode.DISABLED:
-            mine = [
-                at for at, permit in self.in_flight.items() if permit and permit.generation == self.breaker.generation
-            ]
+            mine = [at for at in self.in_flight if self.born[at] == self.breaker.generation]
             self.breaker.look(sum(1 for at in mine if now - at > self.policy.slow_s), now)
 
     def enter(self, now: Mono) -> Refusal | None:
@@ -99,8 +99,10 @@ class Interpreted:
         if self.policy.mode is Mode.DISABLED:
             # Its breaker is not asked, but if it is switched on again meanwhile, the call belongs to the present.
             self.in_flight[now] = Permit(self.breaker.generation, now)
+            self.born[now] = self.breaker.generation
             return None
         answer = self.breaker.admit(now, self.rng)
+        self.born[now] = self.breaker.generation
         if isinstance(answer, Permit):
             self.in_flight[now] = answer
             return None
@@ -242,7 +244,10 @@ class CompiledAgainstInterpreted(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(data=st.data(), how=ENDINGS)
     def one_comes_back(self, data: st.DataObject, how: str) -> None:
-        key, started, coroutine = self.out.pop(data.draw(st.integers(0, len(self.out) - 1), label="which"))
+        self.comes_back(data.draw(st.integers(0, len(self.out) - 1), label="which"), how)
+
+    def comes_back(self, which: int, how: str) -> None:
+        key, started, coroutine = self.out.pop(which)
         with pytest.raises(RAISED.get(how, StopIteration)):
             coroutine.send(how)
         self.twin(key).leave(started, how, Mono(self.clock.readings[-1]))
@@ -278,6 +283,37 @@ class CompiledAgainstInterpreted(RuleBasedStateMachine):
             self.twin(view.key).fold(now)
             self.compare(view, self.twin(view.key), now)
 
+    def a_long_history(self, rng: Random) -> None:
+        """Like the rules above, but with the weights of a service that is ill now and then."""
+        first = self.policy
+        swapped = [
+            first,
+            first,
+            replace(first, calls_min=1),
+            replace(first, mode=Mode.SHADOW),
+            replace(first, rest_s=3.0),
+        ]
+        for _ in range(4):
+            badness = rng.choice([0.05, 0.3, 0.9])
+            for _ in range(40):
+                key, is_bad = rng.choice(["", "", "a"]), rng.random() < badness
+                how = "failed" if is_bad else rng.choice(["ok"] * 8 + ["cancelled", "refused further in"])
+                match rng.randrange(12):
+                    case 0 | 1:
+                        self.time_passes(rng.choice([0.01, 0.25, 1.0, 1.5, 4.0]))
+                    case 2 | 3:
+                        self.call_and_suspend(key, rng.randrange(1, 4))
+                    case 4 | 5 | 6 if self.out:
+                        self.comes_back(rng.randrange(len(self.out)), how)
+                    case 7 if rng.random() < 0.3:
+                        self.somebody_looks()
+                    case _:
+                        self.call_at_once(key, rng.choice([0.0, 0.0, 0.01, 0.25]), how, rng.randrange(1, 5))
+            self.settings_are_swapped(rng.choice(swapped))
+            if rng.random() < 0.2:
+                self.a_person_resets()
+        self.teardown()
+
     def compare(self, view: KeyView, twin: Interpreted, now: Mono) -> None:
         breaker = twin.breaker
         assert (view.state, view.generation, view.since) == (breaker.state_at(now), breaker.generation, breaker.since)
@@ -298,6 +334,13 @@ class CompiledAgainstInterpreted(RuleBasedStateMachine):
             self.one_is_abandoned()
         if self.twins:
             self.somebody_looks()
+
+
+@given(policy=POLICIES, seed=st.integers(0, 1 << 32))
+def test_a_long_history_with_good_and_bad_times_ends_alike(policy: BreakerPolicy, seed: int) -> None:
+    machine = CompiledAgainstInterpreted()
+    machine.start(replace(policy, mode=Mode.ENFORCING))
+    machine.a_long_history(Random(seed))
 
 
 TestCompiledAgainstInterpreted = CompiledAgainstInterpreted.TestCase
