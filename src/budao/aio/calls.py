@@ -233,9 +233,12 @@ def repeat(
                 if isinstance(step, Pause):
                     await pause(step.pause_s)
                 elif isinstance(step, Discard):
-                    discarded = discard(step.result) if discard is not None else None
-                    if isinstance(discarded, Awaitable):
-                        await discarded
+                    try:
+                        discarded = discard(step.result) if discard is not None else None
+                        if isinstance(discarded, Awaitable):
+                            await discarded
+                    except Exception:  # noqa: BLE001 - a hook's mistake must not fail the call
+                        core.home.inner_errors += 1
                 else:
                     try:
                         reply = await once(*args, **kwargs)

@@ -77,7 +77,10 @@ def repeat(
     def repeat_here(
         core: Core, error: Exception | None, result: Any, first: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if isinstance(error, StopIteration):
+            raise error  # an iterator is at its end, which no repeat changes and no generator can carry
         steps = repeats.tries(core, error, result, first, args, kwargs, clock)
+        ended = StopIteration()
         timeout = core.home.policy.timeout
         total_s = timeout.total_s if timeout is not None else inf
         token = context.deadline.set(min(context.deadline.get(), first + total_s))  # holds for each further try
@@ -88,11 +91,17 @@ def repeat(
                 if isinstance(step, Pause):
                     pause(step.pause_s)
                 elif isinstance(step, Discard):
-                    if discard is not None:
-                        discard(step.result)
+                    try:
+                        if discard is not None:
+                            discard(step.result)
+                    except Exception:  # noqa: BLE001 - a hook's mistake must not fail the call
+                        core.home.inner_errors += 1
                 else:
                     try:
                         reply = once(*args, **kwargs)
+                    except StopIteration as end:
+                        ended = end
+                        break
                     except Exception as again:  # noqa: BLE001 - `tries` decides which exceptions go on
                         step = steps.throw(again)
                         continue
@@ -101,6 +110,7 @@ def repeat(
             return stop.value
         finally:
             context.deadline.reset(token)
+        raise ended
 
     return repeat_here
 

@@ -496,6 +496,21 @@ def test_a_bad_answer_is_discarded_and_tried_again_and_the_last_one_is_given_out
     assert (only(guard).ok, only(guard).failed) == (1, 3)
 
 
+def test_a_discard_that_raises_is_counted_and_the_call_goes_on() -> None:
+    guard = Guard("bad", policy=GuardPolicy(breaker=None, retry=RetryPolicy(attempts_max=2, pause_first_s=0.0)))
+    answers = [200, 503]
+
+    async def discard(answer: int) -> None:
+        raise ValueError(answer)
+
+    @guard(safe=True, bad=lambda answer: answer >= 500, discard=discard)
+    async def work() -> int:
+        return answers.pop()
+
+    assert asyncio.run(work()) == 200
+    assert guard.snapshot().inner_errors == 1
+
+
 # -- places
 
 

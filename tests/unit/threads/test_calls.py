@@ -125,6 +125,31 @@ def test_a_refused_try_is_answered_with_the_failure_before_it() -> None:
     blocks[0].__exit__(None, None, None)
 
 
+def test_an_iterator_at_its_end_is_not_asked_again_and_says_so_itself() -> None:
+    guard = Guard("iterator", policy=GuardPolicy(breaker=None, retry=RetryPolicy(pause_first_s=0.0)))
+    endings: list[Exception] = [StopIteration("at once"), OSError("down"), StopIteration("later")]
+
+    @guard(safe=True)
+    def work() -> None:
+        raise endings.pop(0)
+
+    for word in ("at once", "later"):
+        with pytest.raises(StopIteration, match=word):
+            work()
+    assert endings == []
+
+
+def test_a_discard_that_raises_is_counted_and_the_call_goes_on() -> None:
+    guard = Guard("bad", policy=GuardPolicy(breaker=None, retry=RetryPolicy(attempts_max=2, pause_first_s=0.0)))
+    answers = [200, 503]
+
+    def discard(answer: int) -> None:
+        raise ValueError(answer)
+
+    assert guard(safe=True, bad=lambda answer: answer >= 500, discard=discard)(answers.pop)() == 200
+    assert guard.snapshot().inner_errors == 1
+
+
 # -- places
 
 
