@@ -184,7 +184,7 @@ class Core:
             # The way of a flood of calls to something that is down: no event, no table, hardly an object.
             with home.lock:
                 self.shut_count += 1
-            raise BreakerOpen(self.target, Refusal(Why.BREAKER_OPEN, self.shut_until - now))
+            raise BreakerOpen(home.name if self.key is None else self.target, self.shut_until - now)
         with home.lock:
             if now >= self.fold_at:
                 self._fold(Mono(now))
@@ -230,11 +230,23 @@ class Core:
             else:
                 return None, answer
         refusal = self.throttle.refuses(now, home.rng) if self.throttle else None
-        if refusal is None and self.bucket is not None and not self.bucket.take(1, now):
-            refusal = Refusal(Why.RATE, self.bucket.ready_in_s(1, now))
         if refusal is not None and permit is not None and breaker is not None:
             breaker.settle(permit, Dropped.NOT_SENT, now)
         return permit, refusal
+
+    def pay(self, permit: Permit | None, now: float) -> None:
+        """Takes one call from the rate limit.
+
+        Raises: NoRoom; the permit is then given back.
+        """
+        bucket = self.bucket
+        if bucket is None:  # switched off a moment ago
+            return
+        with self.home.lock:
+            if bucket.take(1, Mono(now)):
+                return
+            refusal = Refusal(Why.RATE, bucket.ready_in_s(1, Mono(now)))
+        raise self.refuse(refusal, permit, now)
 
     def refuse(self, refusal: Refusal, permit: Permit | None, now: float) -> CallRefused:
         """Counts a refusal that a shell decided on, gives the permit back, and returns the error to raise."""

@@ -48,6 +48,8 @@ class Passage:
             self.permit = None
         else:
             self.permit = core.enter(now, limit)
+        if core.bucket is not None:
+            core.pay(self.permit, now)
         timeout = core.home.policy.timeout
         self.until = min(limit, now + timeout.call_s) if timeout is not None else limit
         self.started = now

@@ -35,6 +35,8 @@ class Shape:
     timeout: bool = False
     pass_on: bool = False
     """The deadline is put into the context for whoever is called further in."""
+    rate: bool = False
+    """Calls a second are limited."""
     room: bool = False
     """Places are limited."""
     waits: bool = False
@@ -160,6 +162,8 @@ def _call(shape: Shape, signature: Signature) -> list[str]:
         f"    _b_permit = {core}.enter(_b_started)",
     ]
     in_flight = f"{core}.in_flight" if shape.keyed else "_b_in_flight"
+    if shape.rate:
+        lines.append(f"{core}.pay(_b_permit, _b_started)")
     lines.append(f"{in_flight}[_b_started] = None")
     if shape.room:
         lines += [
@@ -241,12 +245,13 @@ def _succeed(shape: Shape, signature: Signature, core: str, restore: list[str]) 
             lines += _indented(_finish(shape, signature, repeat))
         else:
             lines.append("    return _b_result")
+    # A probe never passes here: it started before the breaker closed, or the breaker has not closed yet.
     lines += [
         "if (",
-        f"    _b_permit is None and _b_ended < {core}.quiet_until",
-        f"    and _b_started >= {core}.since and _b_ended - _b_started <= {core}.slow_s",
+        f"    _b_ended < {core}.quiet_until",
+        f"    and _b_started >= {core}.since and (_b_took := _b_ended - _b_started) <= {core}.slow_s",
         "):",
-        f"    {append}(_b_ended - _b_started)",
+        f"    {append}(_b_took)",
         "else:",
         f"    {core}.done(_b_permit, _b_started, _b_ended)",
     ]

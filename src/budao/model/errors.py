@@ -45,13 +45,27 @@ class CallRefused(BudaoError):
         return self.refusal.retry_after_s
 
     def __str__(self) -> str:
-        wait_s = self.refusal.retry_after_s
+        refusal = self.refusal
+        wait_s = refusal.retry_after_s
         advice = f"retry after {wait_s:.3g} s" if wait_s > 0 else "trying elsewhere is safe"
-        return f"{self.target}: not sent, {self.refusal.why.value}; {advice}"
+        return f"{self.target}: not sent, {refusal.why.value}; {advice}"
 
 
 class BreakerOpen(CallRefused):
-    """The breaker keeps calls away from something that fails."""
+    """The breaker keeps calls away from something that fails.
+
+    It comes in floods, so a number stands for the refusal until somebody asks: seconds until the breaker probes.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, target: str, refusal: Refusal | float) -> None: ...
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why, and when to come back."""
+        found: Refusal | float = self.args[1]
+        return found if isinstance(found, Refusal) else Refusal(Why.BREAKER_OPEN, found)
 
 
 class NoRoom(CallRefused):

@@ -73,6 +73,7 @@ def shape_of(traits: Traits, policy: GuardPolicy, *, is_repeat: bool, can_hedge_
         keyed=traits.keyed,
         timeout=policy.timeout is not None and is_async,
         pass_on=policy.timeout is not None,
+        rate=policy.rate is not None,
         room=policy.bulkhead is not None or policy.limit is not None,
         waits=policy.bulkhead is not None and policy.bulkhead.waiting_max > 0,
         retry=can_repeat and policy.retry is not None and policy.retry.attempts_max > 1,
