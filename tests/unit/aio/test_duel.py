@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from budao import BudgetPolicy, Guard, GuardPolicy, HedgePolicy, RetryPolicy, TimedOut, TimeoutPolicy
+from budao import BudgetPolicy, Guard, GuardPolicy, HedgePolicy, RatePolicy, RetryPolicy, TimedOut, TimeoutPolicy
 from budao.guard import Hedged
 
 Script = Callable[[int], Awaitable[object]]
@@ -226,6 +226,18 @@ def test_retries_and_hedges_spend_from_one_budget() -> None:
     with pytest.raises(OSError, match="call 1"):
         asyncio.run(hedging.run(script))
     assert (hedging.counted, hedging.guard.snapshot().retries, len(hedging.made)) == ((1, 0), 0, 2)
+
+
+def test_a_guard_with_a_rate_hedges_as_well() -> None:
+    hedging = Hedging(rate=RatePolicy(calls_per_s=1e6, burst=1_000_000))
+
+    async def script(number: int) -> str:
+        if number == 1:
+            await for_ever()
+        return "second"
+
+    assert asyncio.run(hedging.run(script)) == "second"
+    assert hedging.counted == (1, 1)
 
 
 def test_a_losing_answer_is_discarded() -> None:
