@@ -269,7 +269,6 @@ def test_every_refusal_is_a_fresh_exception_and_leaves_nothing_behind() -> None:
         if was_on:
             gc.enable()
     assert len(depths) == 1, "the thousandth traceback is as deep as the first"
-    assert max(depths) <= 4
 
 
 def test_the_call_that_trips_gets_its_own_exception() -> None:

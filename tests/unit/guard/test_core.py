@@ -237,16 +237,21 @@ def test_a_ramp_refuses_its_share_and_then_ends() -> None:
 
 def test_a_rate_refuses_what_comes_too_fast_and_gives_a_probe_back() -> None:
     core = made(replace(POLICY, rate=RatePolicy(calls_per_s=0.01, burst=2)))
-    assert core.enter(0.0) is None
-    assert core.enter(0.0) is None
+    core.pay(None, 0.0)
+    core.pay(None, 0.0)
     with pytest.raises(NoRoom) as refused:
-        core.enter(0.0)
+        core.pay(None, 0.0)
     assert refused.value.refusal == Refusal(Why.RATE, 100.0)
     opened(core)
+    permit = core.enter(11.0)
     with pytest.raises(NoRoom):
-        core.enter(11.0)
+        core.pay(permit, 11.0)
     assert core.breaker is not None
     assert (core.breaker.state, core.breaker.probes_in_flight) == (State.PROBING, 0)
+    core.home.adopt(POLICY)
+    core.obey(Mono(12.0))
+    core.pay(None, 12.0)
+    assert core.view(Mono(12.0)).refused == {Why.RATE: 2}
 
 
 def test_a_throttle_begins_where_the_other_side_refuses_much() -> None:
