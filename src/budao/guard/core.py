@@ -45,10 +45,16 @@ IDLE_S = 600.0
 NO_LIMIT = 1 << 60
 """More calls than can ever be in flight."""
 
-SAMPLES_MIN = 10
-"""However short the time since the last fold, it looks at so many samples."""
+SAMPLES_MAX = 30
+"""Durations that one fold keeps for learning; `RECENT_SIZE` of them are the most that one period learns from."""
 
-BATCH_AIM = 4096
+EVERY_S = 0.1
+"""Quiet calls are counted at least so often while there are any."""
+
+EVERY_MIN_S = 0.0002
+"""And not more often than this, however fast they come."""
+
+BATCH_AIM = 1024
 """Quiet calls that one fold should find at most. Busier resources are folded more often."""
 
 SENT = None
@@ -108,11 +114,14 @@ class Core:
     """
 
     __slots__ = (
-        "_fold_s",
         "_folded_at",
+        "_learn_at",
+        "_learn_s",
         "_number",
         "_odd",
+        "_sample",
         "_told",
+        "_unlearned",
         "batch",
         "breaker",
         "broken",
@@ -164,12 +173,14 @@ class Core:
         self.refused: dict[Why, int] | None = None
         self.peak = self.recently_failed = self._number = self.shut_count = self.in_flight_max = 0
         self._odd: list[float] | None = None
-        self._told = 0
+        self._told = self._unlearned = 0
+        self._sample: list[float] | None = None
         self.since = -inf
         self.hedge_s = inf
-        self._fold_s = _period_s(policy)
+        self._learn_s = _period_s(policy)
         self._folded_at = now
-        self.fold_at = now + self._fold_s
+        self.fold_at = now + min(EVERY_S, self._learn_s)
+        self._learn_at = now + self._learn_s
         self._publish(now)
 
     # -- before the call
@@ -187,7 +198,7 @@ class Core:
             raise BreakerOpen(home.name if self.key is None else self.target, self.shut_until - now)
         with home.lock:
             if now >= self.fold_at:
-                self._fold(Mono(now))
+                self._fold(Mono(now), is_due=True)
             permit: Permit | None = None
             if min(until, context.deadline.get()) <= now:
                 refusal: Refusal | None = Refusal(Why.TOO_LATE)
@@ -373,7 +384,7 @@ class Core:
         home, now = self.home, Mono(at)
         with home.lock:
             if now >= self.fold_at:
-                self._fold(now)
+                self._fold(now, is_due=True)
             breaker = self.breaker
             if isinstance(ending, Dropped):
                 self.dropped += 1
@@ -426,11 +437,15 @@ class Core:
         if self.home.news:
             self.home.tell()
 
-    def _fold(self, now: Mono) -> None:
+    def _fold(self, now: Mono, *, is_due: bool = False) -> None:
+        """Counts the quiet calls, and about once a period learns from them.
+
+        `is_due` says that nobody looks: it is only time to count, so learning may wait for its own time.
+        """
         at = Mono(min(now, self.fold_at))
+        learns = not is_due or now >= self._learn_at
         self._tell_quiet(at)
         count, self._told = self._told, 0
-        keep, self._odd = self._odd or [], None
         if count:
             chunk = self.batch[:count]
             del self.batch[:count]
@@ -438,13 +453,31 @@ class Core:
             self.home.budget.deposit(count, at)
             if self.throttle is not None:
                 self.throttle.count(count, count, at)
-            # So many samples a period, however often it folds: what is learned must cost the same at any rate of calls.
-            share = min(1.0, (now - self._folded_at) / self._fold_s)
-            stride = -(-count // max(SAMPLES_MIN, int(RECENT_SIZE * share)))
-            sample = chunk[::stride]
-            self.latencies.add(sample[:-1], stride)
-            self.latencies.add(sample[-1:], count - stride * (len(sample) - 1))
-            keep += sample
+            self._unlearned += count
+            if self._sample is None:
+                self._sample = []
+            room = RECENT_SIZE - len(self._sample) if learns else min(RECENT_SIZE - len(self._sample), SAMPLES_MAX)
+            if room > 0:
+                self._sample += chunk[:: -(-count // room)]
+        # As many calls as one fold should find, at the rate they came; a burst out of silence is seen soon.
+        per_call_s = max(0.0, now - self._folded_at) / max(1, count)
+        self.fold_at = now + min(EVERY_S, self._learn_s, max(EVERY_MIN_S, per_call_s * BATCH_AIM))
+        self._folded_at = now
+        if not learns:
+            self.quiet_until = self.fold_at if self.is_clear else -inf
+            return
+        self._learn_at = now + self._learn_s
+        self._learn_all(now)
+
+    def _learn_all(self, now: Mono) -> None:
+        """Lets everything that learns have its share of what was measured since it last did."""
+        sample, self._sample = self._sample or [], None
+        keep, self._odd = sample + (self._odd or []), None
+        count, self._unlearned = self._unlearned, 0
+        if sample:
+            each = count // len(sample)
+            self.latencies.add(sample[:-1], each)
+            self.latencies.add(sample[-1:], count - each * (len(sample) - 1))
         if keep and self.follower is not None:
             is_ill = self.breaker is not None and self.breaker.state is not State.CLOSED
             self.follower.feed(keep, now, alert_stands=is_ill)
@@ -454,10 +487,7 @@ class Core:
             self.limiter.learn(keep, max(self.peak, len(self.in_flight)), failed if keep else self.recently_failed, now)
         self.in_flight_max = max(self.in_flight_max, self.peak, len(self.in_flight))
         self.peak = self.recently_failed = 0
-        self._folded_at = now
         self.home.on_fold(now)
-        shortest = self._fold_s * min(1.0, BATCH_AIM / count) if count else self._fold_s
-        self.fold_at = now + max(0.005, shortest)
         hedge = self.home.policy.hedge
         if hedge is not None and len(self.latencies.recent) >= hedge.samples_min:
             self.hedge_s = max(hedge.delay_min_s, self.latencies.recent.quantile(hedge.quantile) or 0.0)
@@ -570,7 +600,7 @@ class Core:
                 self.waiting.obey(policy.bulkhead or BulkheadPolicy())
             self.follower = self.home.follower()
             self.hedge_s = inf
-            self._fold_s = _period_s(policy)
+            self._learn_s = _period_s(policy)
             self.fold_at = now
             self._publish(now)
             self._fill(now)

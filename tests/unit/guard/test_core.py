@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from budao.guard import STREAMING, Core, Event, Home, Refused, State, Turned
-from budao.guard.core import BATCH_AIM
+from budao.guard.core import BATCH_AIM, EVERY_MIN_S, EVERY_S
 from budao.guard.home import EVENTS_MAX
 from budao.model import (
     BadSettings,
@@ -95,30 +95,49 @@ def test_quiet_calls_are_counted_by_whoever_folds_next() -> None:
     assert sum(count for _, count in view.latency.occupied) == 7
 
 
-def test_a_fold_is_due_once_a_bucket_and_at_least_once_a_second() -> None:
-    assert made().fold_at == 1.0
+def test_a_fold_is_due_ten_times_a_second_or_once_a_bucket() -> None:
+    assert made().fold_at == EVERY_S
     assert shape(window_s=1.0).fold_at == 0.1
-    assert shape(window_s=100.0).fold_at == 1.0
-    assert made(GuardPolicy(breaker=None)).fold_at == 1.0
+    assert shape(window_s=0.1).fold_at == pytest.approx(0.01)
+    assert made(GuardPolicy(breaker=None)).fold_at == EVERY_S
 
 
 def test_the_busier_the_sooner_it_folds_again_but_never_without_end() -> None:
     core = made()
-    quiet(core, 4 * BATCH_AIM)
+    quiet(core, 100 * BATCH_AIM)
     core.fold(1.0)
-    assert core.fold_at == 1.25
+    assert core.fold_at == pytest.approx(1.01)
     quiet(core, 1000 * BATCH_AIM)
+    core.fold(1.02)
+    assert core.fold_at == pytest.approx(1.02 + EVERY_MIN_S)
     core.fold(2.0)
-    assert core.fold_at == 2.005
+    assert core.fold_at == 2.0 + EVERY_S
+
+
+def test_a_fold_that_is_only_due_counts_and_leaves_learning_for_its_own_time() -> None:
+    core = made()
+    for step in range(1, 10):
+        quiet(core, 50)
+        assert core.enter(step * 0.11) is None
+        assert core.batch == []
+    assert core.ok == 450
+    assert len(core.latencies.recent) == 0
+    quiet(core, 50)
+    assert core.enter(1.001) is None
+    assert core.ok == 500
+    assert 200 <= len(core.latencies.recent) <= 300
+    snapshot = core.latencies.snapshot()
+    assert snapshot is not None
+    assert snapshot.count == 500
 
 
 def test_quiet_calls_are_counted_when_they_ended_and_not_when_somebody_came_to_look() -> None:
     core = made()
     quiet(core, 5)
-    assert core.view(Mono(10.9)).window_ok == 5, "they ended before the fold was due, at 1 s"
+    assert core.view(Mono(9.9)).window_ok == 5, "they ended before the fold was due, at 0.1 s"
     core = made()
     quiet(core, 5)
-    assert core.view(Mono(11.0)).window_ok == 0
+    assert core.view(Mono(10.9)).window_ok == 0
 
 
 def test_failures_are_judged_beside_the_good_calls_of_the_same_second() -> None:
