@@ -123,7 +123,7 @@ def test_a_fold_that_is_only_due_counts_and_leaves_learning_for_its_own_time() -
     assert core.ok == 450
     assert len(core.latencies.recent) == 0
     quiet(core, 50)
-    assert core.enter(1.001) is None
+    assert core.enter(1.1) is None
     assert core.ok == 500
     assert 200 <= len(core.latencies.recent) <= 300
     snapshot = core.latencies.snapshot()
