@@ -17,6 +17,8 @@ class Conflict:
     problem: str
     between: tuple[str, ...]
     """The numbers to blame. A file that states none of them did not cause this."""
+    given: tuple[str, ...] = ()
+    """Numbers without blame that it also depends on. A file that does not state them leaves it open."""
 
 
 def conflicts(policy: GuardPolicy) -> tuple[Conflict, ...]:
@@ -55,6 +57,7 @@ def _never_slow(policy: GuardPolicy) -> Iterator[Conflict]:
             path="breaker.slow_s",
             problem=f"{breaker.slow_s:g} s decides nothing: timeout.call_s ends a call after {timeout.call_s:g} s",
             between=("breaker.slow_s",),
+            given=("timeout.call_s",),
         )
 
 
@@ -66,6 +69,7 @@ def _never_hedges(policy: GuardPolicy) -> Iterator[Conflict]:
             problem=f"no second call is ever sent: timeout.call_s ends the first after {timeout.call_s:g} s, before "
             f"{hedge.delay_min_s:g} s have passed",
             between=("hedge.delay_min_s",),
+            given=("timeout.call_s",),
         )
 
 

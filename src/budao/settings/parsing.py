@@ -229,7 +229,7 @@ class _Reading:
             problems += bad.problems
         else:
             found = conflicts(policy)
-            problems += [(each.path, each.problem) for each in found if all(path in numbers for path in each.between)]
+            problems += [(each.path, each.problem) for each in found if numbers.keys() >= {*each.between, *each.given}]
         for path, problem in problems:
             self.add(*settings.located(name, path, problem))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from budao.model import PARTS, BadSettings, BreakerPolicy, GuardPolicy, Mode
+from budao.model import PARTS, BadSettings, BreakerPolicy, GuardPolicy, Mode, TimeoutPolicy
 from budao.settings import BYTES_MAX, DEPTH_MAX, GUARDS_MAX, PROBLEMS_MAX, Settings, conflicts, dump, parse
 from budao.settings.schema import KINDS
 from tests.unit.settings.policies import policies
@@ -264,3 +264,11 @@ def test_numbers_that_fit_together_over_some_policy_are_never_refused_in_a_file(
     lines = [line for line in dump(policy, name="a").splitlines() if line]
     kept = [line for line in lines if line.startswith("[") or choice.random() < 0.5]
     assert parse("\n".join(kept)).policy_for("a", policy) == policy
+
+
+def test_a_slow_line_is_not_held_against_a_timeout_that_only_the_code_states() -> None:
+    text = "[guard.a]\ntimeout = true\n[guard.a.breaker]\nslow_s = 10.0\n"
+    base = GuardPolicy(timeout=TimeoutPolicy(call_s=11.0))
+    policy = parse(text).policy_for("a", base)
+    assert policy.breaker is not None
+    assert policy.breaker.slow_s == 10.0
