@@ -42,13 +42,18 @@ def test_a_crash_is_counted_and_told_with_the_trace_that_caused_it(caplog: pytes
     assert "OSError: down" in caplog.text
 
 
+async def done() -> str:
+    await asyncio.sleep(0)
+    return "done"
+
+
 def test_a_task_is_kept_until_it_ends() -> None:
     crashes: list[str] = []
     background = Background(lambda where, _: crashes.append(where))
 
     async def main() -> None:
         background.spawn(for_ever())
-        task = background.spawn(asyncio.sleep(0, "done"))
+        task = background.spawn(done())
         assert len(background) == 2
         assert await task == "done"
         await asyncio.sleep(0)

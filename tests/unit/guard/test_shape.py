@@ -100,10 +100,14 @@ def test_wrong_arguments_are_the_callers_typeerror_and_no_failure_of_the_other_s
     assert (view.ok, view.failed, view.in_flight) == (0, 0, 0)
 
 
+async def let_others_run() -> None:
+    await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("name", sorted(BUILTINS))
 def test_a_parameter_may_have_the_name_of_a_builtin_that_the_guard_uses(name: str) -> None:
     namespace: dict[str, Any] = {}
-    exec(f"async def find({name}):\n    await pause(0)\n    return {name}", {"pause": asyncio.sleep}, namespace)
+    exec(f"async def find({name}):\n    await pause()\n    return {name}", {"pause": let_others_run}, namespace)
     guarded = Guard("inventory", policy=EVERYTHING)(namespace["find"])
     assert asyncio.run(guarded("a word")) == "a word"
     assert signature_of(namespace["find"]) is ANY
