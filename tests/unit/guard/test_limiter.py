@@ -97,6 +97,36 @@ def test_the_formula_is_the_one_that_is_written_down() -> None:
     assert limiter.calls_max == 18, "never less than half is wanted"
 
 
+def test_a_limit_of_which_nine_tenths_are_used_grows() -> None:
+    assert learned((0.1, 18)).calls_max == 24
+
+
+def test_a_limit_that_gained_one_place_was_raised_and_one_that_gained_less_is_held() -> None:
+    policy = LimitPolicy(calls_min=4, calls_first=4, calls_max=100, smoothing=0.2)
+    limiter = learned((0.1, 4), policy=policy)
+    assert limiter.calls_max == 4, "4.8"
+    assert limiter.view().reason.startswith(Step.HELD.value)
+    limiter.learn([0.1] * 30, 4, 0, Mono(1.0))
+    assert limiter.calls_max == 5, "5.76"
+    assert limiter.view().reason.startswith(Step.GROWN.value)
+
+
+def balanced() -> Limiter:
+    """16 places of which 10 are used, and latency of twice the floor: 16 * 0.75 + sqrt(16) = 16."""
+    policy = LimitPolicy(calls_min=4, calls_first=16, calls_max=1000, tolerance=1.5, smoothing=0.2)
+    return learned((1.0, 8), (2.0, 10), policy=policy)
+
+
+def test_a_queue_as_short_as_the_headroom_holds_the_limit() -> None:
+    assert balanced().view() == LimiterView(
+        16,
+        1.0,
+        2.0,
+        is_looking=False,
+        reason="held, as latency and room for a short queue balance: typically 2 s, without a queue 1 s",
+    )
+
+
 def test_a_limit_that_is_not_used_does_not_grow() -> None:
     limiter = learned(*[(0.1, 17)] * 50)
     assert limiter.calls_max == 20
@@ -106,6 +136,10 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
 def test_a_limit_of_which_less_than_half_is_used_has_no_part_in_the_latency() -> None:
     limiter = learned((0.1, 9), *[(5.0, 9)] * 50)
     assert limiter.calls_max == 20
+
+
+def test_a_limit_of_which_just_half_is_used_is_lowered_for_the_latency() -> None:
+    assert learned((0.1, 10), (5.0, 10)).calls_max == 18, "0.8 * 20 + 0.2 * (10 + sqrt(20)) = 18.9"
 
 
 def test_the_limit_keeps_to_its_bounds() -> None:
@@ -132,6 +166,22 @@ def test_calls_from_long_ago_are_not_put_together_with_those_of_today() -> None:
     assert limiter.view().typical_s is None
     limiter.learn([0.1] * (SAMPLES_MIN - 1), 20, 0, Mono(62.0))
     assert limiter.view().typical_s == 0.1
+
+
+@pytest.mark.parametrize(("apart_s", "typical_s"), [(60.0, 0.1), (60.5, None)])
+def test_calls_of_folds_a_whole_floor_window_apart_are_still_put_together(
+    apart_s: float, typical_s: float | None
+) -> None:
+    limiter = Limiter(POLICY)
+    limiter.learn([0.1] * (SAMPLES_MIN - 1), 20, 0, Mono(0.0))
+    limiter.learn([0.1], 20, 0, Mono(apart_s))
+    assert limiter.view().typical_s == typical_s
+
+
+def test_of_thirty_calls_the_fifteenth_is_typical_whatever_order_they_came_in() -> None:
+    limiter = Limiter(POLICY)
+    limiter.learn([float(30 - each) for each in range(30)], 20, 0, Mono(0.0))
+    assert limiter.view().typical_s == 15.0
 
 
 def test_of_very_many_calls_only_some_are_looked_at() -> None:
@@ -171,6 +221,44 @@ def test_a_few_failures_lower_nothing() -> None:
     limiter = Limiter(POLICY)
     limiter.learn([0.1] * 1000, 20, int(1000 * FAILED_SHARE) - 1, Mono(0.0))
     assert limiter.calls_max == 24
+
+
+def test_one_failure_in_twenty_lowers_the_limit_by_a_twentieth() -> None:
+    limiter = Limiter(POLICY)
+    limiter.learn([0.1] * 19, 20, 1, Mono(0.0))
+    assert limiter.calls_max == 19
+
+
+def test_failures_lower_a_limit_of_which_just_half_is_used() -> None:
+    limiter = Limiter(POLICY)
+    limiter.learn([], 10, 100, Mono(0.0))
+    assert limiter.calls_max == 10
+
+
+def test_what_failures_lowered_is_not_explained_by_latency_and_is_no_look() -> None:
+    limiter = learned((0.1, 20))
+    limiter.learn([], 24, 100, Mono(1.0))
+    assert limiter.view() == LimiterView(
+        12, 0.1, 0.1, is_looking=False, reason="lowered, as calls fail as they do under overload"
+    )
+
+
+def test_failures_end_a_look() -> None:
+    limiter = learned((0.1, 20), (0.3, 100))
+    assert limiter.view().is_looking
+    limiter.learn([], 100, 100, Mono(2.0))
+    assert not limiter.view().is_looking
+    assert limiter.calls_max == 11, "half of the 22 from before the look, not of the look's 11"
+
+
+def test_a_limit_that_falls_from_its_balance_grows_fast_up_to_seven_tenths_of_it() -> None:
+    limiter = balanced()
+    limiter.learn([], 16, 100, Mono(2.0))
+    limits = [limiter.calls_max]
+    for second in (3.0, 4.0, 5.0):
+        limiter.learn([1.0] * 30, 16, 0, Mono(second))
+        limits.append(limiter.calls_max)
+    assert limits == [8, 9, 11, 12], "8, 9.6, 11.52, and past 11.2 only by a fifth of the square root: 12.2"
 
 
 def test_failures_alone_lower_a_used_limit_down_to_its_least() -> None:
@@ -287,7 +375,105 @@ def test_folds_far_apart_are_not_compared() -> None:
     assert limiter.view().floor_s == 0.1
 
 
+@pytest.mark.parametrize(
+    ("in_flight", "floor_s"),
+    [(12, 0.1), (11, 0.3), (1, 0.3), (0, 0.1)],
+)
+def test_a_fold_is_compared_if_it_had_at_most_eleven_twentieths_of_the_calls_and_at_least_one(
+    in_flight: int, floor_s: float
+) -> None:
+    limiter = learned((0.1, 20), (0.3, 15), (0.3, in_flight))
+    assert not limiter.view().is_looking
+    assert limiter.view().floor_s == floor_s
+
+
+@pytest.mark.parametrize(("apart_s", "floor_s"), [(60.0, 0.3), (60.5, 0.1)])
+def test_folds_a_whole_floor_window_apart_are_still_compared(apart_s: float, floor_s: float) -> None:
+    limiter = learned((0.1, 20))
+    limiter.learn([0.3] * 30, 5, 0, Mono(apart_s))
+    assert limiter.view().floor_s == floor_s
+
+
+def test_a_fold_that_nobody_counted_is_compared_with_nothing_after_a_silence_or_a_failure_either() -> None:
+    limiter = Limiter(POLICY)
+    limiter.learn([0.1] * (SAMPLES_MIN - 1), 20, 0, Mono(0.0))
+    limiter.learn([0.1], 20, 0, Mono(59.0))
+    limiter.learn([0.3] * 30, 0, 0, Mono(61.0))
+    assert limiter.view().floor_s == 0.1
+    limiter = learned((0.1, 20))
+    limiter.learn([], 20, 100, Mono(1.0))
+    limiter.learn([0.3] * 30, 0, 0, Mono(2.0))
+    assert limiter.view().floor_s == 0.1
+
+
+@pytest.mark.parametrize(("took_s", "floor_s"), [(0.7, 0.7), (0.69, 0.1)])
+def test_latency_that_keeps_seven_tenths_with_fewer_calls_is_the_floor(took_s: float, floor_s: float) -> None:
+    assert learned((0.1, 20), (1.0, 15), (took_s, 5)).view().floor_s == floor_s
+
+
+def test_a_limit_that_came_down_for_nothing_grows_fast_up_to_seven_tenths_of_the_calls_there_were() -> None:
+    limiter = learned((0.1, 20), (0.3, 100))
+    limits = []
+    for second in range(2, 10):
+        limiter.learn([0.3] * 30, 50, 0, Mono(float(second)))
+        limits.append(limiter.calls_max)
+    # 22.6 grows by a fifth up to 70, which is 0.7 * 100, and is used no more once 50 are less than nine tenths of it.
+    assert limits == [27, 32, 39, 46, 56, 56, 56, 56]
+
+
+def test_a_floor_that_is_only_confirmed_hurries_nothing() -> None:
+    limiter = learned((0.1, 20), (0.3, 15), (0.1, 5), (0.1, 100))
+    assert limiter.calls_max == 27
+    limiter.learn([0.1] * 30, 50, 0, Mono(4.0))
+    assert limiter.calls_max == 28, "27.1 and a fifth of its square root"
+
+
+# -- looks
+
+
+def test_a_look_halves_the_limit_if_that_is_not_below_its_least() -> None:
+    policy = LimitPolicy(calls_min=11, calls_first=20, calls_max=1000, tolerance=1.5, smoothing=0.2)
+    limiter = learned((0.1, 20), (0.3, 100), policy=policy)
+    assert (limiter.calls_max, limiter.view().is_looking) == (11, True)
+    policy = LimitPolicy(calls_min=12, calls_first=20, calls_max=1000, tolerance=1.5, smoothing=0.2)
+    limiter = learned((0.1, 20), (0.3, 100), policy=policy)
+    assert (limiter.calls_max, limiter.view().is_looking) == (22, False)
+
+
+@pytest.mark.parametrize(("took_s", "calls_max", "is_looking"), [(0.525, 5, True), (0.53, 21, False)])
+def test_a_look_goes_deeper_while_latency_falls_by_nearly_as_much_as_the_calls_did(
+    took_s: float, calls_max: int, is_looking: bool
+) -> None:
+    limiter = learned((0.1, 20), (1.0, 100))
+    assert limiter.calls_max == 11
+    limiter.learn([took_s] * 30, 50, 0, Mono(2.0))
+    assert (limiter.calls_max, limiter.view().is_looking) == (calls_max, is_looking)
+
+
+@pytest.mark.parametrize(
+    ("floor_s", "wait_s"),
+    [(9.0, 60.0), (8.9, 6.0)],
+    ids=["a tenth is no news", "more than a tenth is news"],
+)
+def test_the_next_look_comes_after_a_floor_window_or_after_a_tenth_of_it_if_the_last_had_news(
+    floor_s: float, wait_s: float
+) -> None:
+    limiter = learned((10.0, 20), (30.0, 100), (floor_s, 20))
+    assert (limiter.view().floor_s, limiter.view().is_looking) == (floor_s, False)
+    limiter.learn([30.0] * 30, 100, 0, Mono(2.0 + wait_s - 0.5))
+    assert not limiter.view().is_looking
+    limiter.learn([30.0] * 30, 100, 0, Mono(2.0 + wait_s))
+    assert limiter.view().is_looking
+
+
 # -- settings
+
+
+def test_new_settings_end_a_look() -> None:
+    limiter = learned((0.1, 20), (0.3, 100))
+    assert (limiter.calls_max, limiter.view().is_looking) == (11, True)
+    limiter.obey(POLICY)
+    assert (limiter.calls_max, limiter.view().is_looking) == (22, False)
 
 
 def test_looking_at_a_limiter_changes_nothing() -> None:

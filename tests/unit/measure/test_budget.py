@@ -82,6 +82,23 @@ def test_a_clock_that_goes_back_pays_from_the_same_window() -> None:
     assert spent(budget, 100.0) == 0
 
 
+def test_a_budget_that_is_told_nothing_pays_a_tenth_of_ten_seconds_of_calls_and_one_repeat_a_second() -> None:
+    budget = Budget()
+    assert (budget.share, budget.window_s, budget.floor_per_s) == (0.1, 10.0, 1.0)
+    budget.deposit(100, Mono(0.0))
+    assert budget.left(Mono(0.0)) == 20
+    assert budget.left(Mono(9.9)) == 20
+    assert budget.left(Mono(10.0)) == 10
+
+
+def test_fewer_buckets_forget_more_calls_at_once() -> None:
+    budget = Budget(share=0.5, window_s=10.0, floor_per_s=0.0, buckets=2)
+    budget.deposit(10, Mono(0.0))
+    budget.deposit(10, Mono(4.9))
+    assert budget.left(Mono(9.9)) == 10
+    assert budget.left(Mono(10.0)) == 0, "both fell into the first five seconds"
+
+
 @pytest.mark.parametrize(("share", "floor_per_s"), [(-0.1, 0.0), (1.1, 0.0), (0.1, -1.0), (0.1, 1e7)])
 def test_impossible_numbers_are_refused_and_leave_the_budget_as_it_was(share: float, floor_per_s: float) -> None:
     with pytest.raises(BadSettings, match=r"budget\."):
@@ -90,6 +107,18 @@ def test_impossible_numbers_are_refused_and_leave_the_budget_as_it_was(share: fl
     with pytest.raises(BadSettings, match=r"budget\."):
         budget.retune(share=share, floor_per_s=floor_per_s)
     assert (budget.share, budget.floor_per_s) == (0.2, 0.3)
+
+
+def test_each_impossible_number_is_said_with_its_name() -> None:
+    with pytest.raises(BadSettings) as caught:
+        Budget(share=1.5, floor_per_s=-1.0)
+    assert [path for path, _ in caught.value.problems] == ["budget.share", "budget.floor_per_s"]
+
+
+def test_the_floor_is_a_million_a_second_at_most() -> None:
+    assert Budget(floor_per_s=1e6).left(Mono(0.0)) == 10_000_000
+    with pytest.raises(BadSettings, match=r"budget\.floor_per_s"):
+        Budget(floor_per_s=1_000_001.0)
 
 
 def test_an_impossible_window_is_refused_by_name() -> None:
