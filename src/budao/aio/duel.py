@@ -91,8 +91,7 @@ class Duel:
         core.fold(now)
         with home.lock:
             # A rate alone makes a resource unclear for good; the second call asks for its own leave, and may be refused it.
-            is_calm = core.is_clear or core.bucket is not None
-            if not is_calm or not home.budget.spend(Mono(now)):
+                if not core.is_clear or not home.budget.spend(Mono(now)):
                 return
             home.hedges += 1
             home.note(Hedged(home.name, core.label, now, now - self._started))

@@ -528,8 +528,7 @@ class Core:
         self.calls_max = min(calls_max, self.limiter.calls_max) if self.limiter else calls_max
         mode = breaker.policy.mode if breaker is not None else Mode.DISABLED
         self.is_clear = (
-            self.bucket is None
-            and self.home.gate is None
+            self.home.gate is None
             and mode is not Mode.FORCED_OPEN
             and (breaker is None or mode is Mode.DISABLED or breaker.state is State.CLOSED)
             and (self.throttle is None or self.throttle.share_at(now) == 0.0)

@@ -179,9 +179,7 @@ def _may_hedge(core: Core, started: float, now: float) -> bool:
     core.fold(now)
     home = core.home
     with home.lock:
-        # A rate alone makes a resource unclear for good; the second call asks for its own leave, and may be refused it.
-        is_calm = core.is_clear or core.bucket is not None
-        if not is_calm or not home.budget.spend(Mono(now)):
+        if not core.is_clear or not home.budget.spend(Mono(now)):
             return False
         home.hedges += 1
         home.note(Hedged(home.name, core.label, now, now - started))
