@@ -90,8 +90,7 @@ class Duel:
         home = core.home
         core.fold(now)
         with home.lock:
-            # A rate alone makes a resource unclear for good; the second call asks for its own leave, and may be refused it.
-                if not core.is_clear or not home.budget.spend(Mono(now)):
+            if not core.is_clear or not home.budget.spend(Mono(now)):
                 return
             home.hedges += 1
             home.note(Hedged(home.name, core.label, now, now - self._started))

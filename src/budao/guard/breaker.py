@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
+from math import inf, log
 from random import Random
 from types import MappingProxyType
 
@@ -249,8 +249,11 @@ class Breaker:
         return self._move(move, reason, now)
 
     def _rest_for(self, trips: int) -> float:
-        doublings = min(max(trips - 1, 0), 64)  # a growth of 100 would overflow a float near 150
-        return min(self.policy.rest_max_s, self.policy.rest_s * self.policy.rest_growth**doublings)
+        policy, steps = self.policy, max(trips - 1, 0)
+        # Compared as logarithms, since a growth of 100 would overflow a float near 150 steps.
+        if steps * log(policy.rest_growth) >= log(policy.rest_max_s / policy.rest_s):
+            return policy.rest_max_s if steps else policy.rest_s
+        return policy.rest_s * policy.rest_growth**steps
 
     def _probe_s(self) -> float:
         """How long a probe may take before it counts as bad, so that three lost probes cannot wedge the breaker."""

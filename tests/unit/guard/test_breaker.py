@@ -555,3 +555,18 @@ def test_every_impossible_setting_is_said_at_once() -> None:
     with pytest.raises(BadSettings, match="3 problems in the settings, nothing was changed") as caught:
         BreakerPolicy(probes_max=0, window_s=-1.0, ramp_s=-2.0)
     assert {path for path, _ in caught.value.problems} == {"breaker.probes_max", "breaker.window_s", "breaker.ramp_s"}
+
+
+def test_a_rest_that_grows_slowly_reaches_its_longest_in_the_end() -> None:
+    policy = BreakerPolicy(calls_min=1, rest_s=1.0, rest_growth=1.1, rest_max_s=3600.0)
+    breaker, now = Breaker(policy, Mono(0.0)), 0.0
+    rng = Random(1)
+    for _ in range(100):
+        permit = breaker.admit(Mono(now), rng)
+        assert isinstance(permit, Permit)
+        breaker.settle(permit, Outcome(0.0, failed=True), Mono(now))
+        now = breaker.rests_until
+    permit = breaker.admit(Mono(now), rng)
+    assert isinstance(permit, Permit)
+    breaker.settle(permit, Outcome(0.0, failed=True), Mono(now))
+    assert breaker.rests_until - now == pytest.approx(3600.0)
