@@ -21,7 +21,7 @@ BENCHES = $(filter-out __init__ thresholds mutants soak,$(sort \
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds soak mutants docs test-313 quick format explore clean redis
+.PHONY: help up test check bench bench-thresholds soak mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ help: ## show this list
 up: $(READY) ## run the demo: a shop and its failing stock service, with and without the guard
 	@$(BIN)/budao demo guard
 
-test: check pass-313 $(READY) redis ## everything a change must pass: check, a pass on 3.13 if there is one, all tests
+test: check pass-313 $(READY) servers ## everything a change must pass: check, a pass on 3.13 if there is one, all tests
 	@$(BIN)/pytest
 
 check: $(READY) ## formatting, lint, types, layers, docs; no tests
@@ -54,7 +54,7 @@ docs: $(READY) ## build the site into build/docs
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "built: build/docs/index.html"
 
-bench: $(READY_BENCH) redis ## speed beside the peers, in one run
+bench: $(READY_BENCH) servers ## speed beside the peers, in one run
 	@for name in $(BENCHES); do echo "== bench.$$name"; $(BIN)/python -m "bench.$$name"; done
 
 bench-thresholds: $(READY) ## false alarms and regressions caught: static, bare, hardened
@@ -82,6 +82,13 @@ pass-313:
 	else \
 	    echo "no Python 3.13 on this machine: its pass is left out"; \
 	fi
+
+servers: redis # what tests and benches run against, on loopback
+	@tools/environment command etcd etcd-server
+	@tools/environment command dnsmasq dnsmasq-base
+	@tools/environment command nft nftables
+	@tools/environment command ip iproute2
+	@tools/environment command openssl openssl
 
 redis:
 	@tools/environment command redis-server redis-server

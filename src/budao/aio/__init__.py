@@ -8,11 +8,17 @@ from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
 from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
 from budao.aio.lag import LagProbe
+from budao.aio.latest import Latest
+from budao.aio.source import Source
+from budao.aio.store import Store
 from budao.aio.streams import stream
 
 __all__ = [
     "Background",
     "LagProbe",
+    "Latest",
+    "Source",
+    "Store",
     "Suspended",
     "as_coroutine",
     "crowd",

@@ -1,9 +1,10 @@
-"""The nouns every other room shares: instants, outcomes, refusals, errors, and the guard's settings as values.
+"""The nouns every other room shares: instants, outcomes, refusals, endpoints, errors, and the guard's settings as values.
 
 Nothing here decides, waits or remembers.
 """
 
 from budao.model import context
+from budao.model.endpoint import Endpoint, Load, Stage
 from budao.model.errors import (
     REFUSED_AS,
     BadReply,
@@ -61,9 +62,11 @@ __all__ = [
     "Clock",
     "Dropped",
     "Ending",
+    "Endpoint",
     "GuardPolicy",
     "HedgePolicy",
     "LimitPolicy",
+    "Load",
     "LocalWireError",
     "Mode",
     "Mono",
@@ -77,6 +80,7 @@ __all__ = [
     "RetryPolicy",
     "Shed",
     "ShedPolicy",
+    "Stage",
     "Stopped",
     "ThresholdPolicy",
     "ThrottlePolicy",
