@@ -34,13 +34,13 @@ class GuardSettings:
     """By path, such as "breaker.rest_s" or "keys_max"."""
     parts: Mapping[str, bool] = field(default_factory=_nothing)
     """Parts the table switches on or off. A part with a table of its own is on."""
-    lines: Mapping[str, int] = field(default_factory=_nothing)
-    """Where each of these stands in the file, counted from 1; "" is the table itself."""
+    places: Mapping[str, str] = field(default_factory=_nothing)
+    """Where each of these is stated, such as "budao.toml, line 3"; "" is the table itself."""
 
-    def line_of(self, path: str) -> int | None:
-        """The line that states `path`, or the nearest one above it."""
+    def place_of(self, path: str) -> str | None:
+        """Where `path` is stated, or the nearest one above it."""
         part = path.partition(".")[0]
-        return next((self.lines[each] for each in (path, part, "") if each in self.lines), None)
+        return next((self.places[each] for each in (path, part, "") if each in self.places), None)
 
 
 NOTHING_SAID = GuardSettings()
@@ -48,7 +48,7 @@ NOTHING_SAID = GuardSettings()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A whole settings file, checked. `Settings()` is the empty file, which changes nothing."""
+    """A whole settings file, or several laid over one another, checked. `Settings()` is the empty file, which changes nothing."""
 
     guards: Mapping[str, GuardSettings] = field(default_factory=_nothing)
     """By name; "defaults" speaks for every guard that does not say otherwise."""
@@ -120,7 +120,7 @@ class Settings:
         """A problem with its full path and its line: of the number, or else of its part, or else of the guard."""
         titled = self._titled(name)
         part = path.partition(".")[0]
-        nearest = [each for wanted in ("", part, path) for each in titled if wanted in each[1].lines]
+        nearest = [each for wanted in ("", part, path) for each in titled if wanted in each[1].places]
         title, layer = nearest[-1] if nearest else (name, NOTHING_SAID)
         return written(("guard", title, *path.split("."))), f"{problem} ({self._place(layer, path)})"
 
@@ -132,12 +132,7 @@ class Settings:
         return [layer for _, layer in self._titled(name)]
 
     def _place(self, layer: GuardSettings, path: str) -> str:
-        return placed(self.source, layer.line_of(path))
-
-
-def placed(source: str, line: int | None) -> str:
-    """Where in which file, as every message says it."""
-    return source if line is None else f"{source}, line {line}"
+        return layer.place_of(path) or self.source
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,7 @@
-"""Text into settings: every problem at once, each with its path and its line, or a whole value."""
+"""What is stated about guards into settings: every problem at once, each with its path and its place, or a whole value."""
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isnan
@@ -12,14 +10,13 @@ from typing import Any
 
 from budao.model import PARTS, BadSettings, GuardPolicy, Mode
 from budao.settings.conflicts import conflicts
-from budao.settings.layers import SOURCE, GuardSettings, Settings, below, did_you_mean, placed
-from budao.settings.lines import DEPTH_MAX, Lines, Path, TooDeep, lines_of
+from budao.settings.layers import SOURCE, GuardSettings, Settings, below, did_you_mean
+from budao.settings.lines import Path
+from budao.settings.reading import Stated, kind_of, read_text
 from budao.settings.schema import KINDS, MODES, kindest
 from budao.settings.writing import written
 from budao.slo import Availability, Latency, Objective
 
-BYTES_MAX = 1_048_576
-"""A larger settings file is a mistake."""
 GUARDS_MAX = 1_000
 PROBLEMS_MAX = 100
 """More are counted and not listed."""
@@ -27,7 +24,6 @@ NAME_LENGTH_MAX = 200
 NUMBER_MAX = 2**63
 """A larger whole number is a mistake, and would cost time to print."""
 
-_LONG_NUMBER = re.compile(r"[0-9][0-9_]{3999}")
 _GUARD_KNOWS = (*PARTS, "objective", "keys_max")
 _OBJECTIVE_KNOWS = ("availability", "latency", "under_s", "window_s")
 
@@ -43,62 +39,19 @@ def parse(text: str | bytes, *, source: str = SOURCE) -> Settings:
              password pasted into the wrong file does not travel into a log.
     Cost:    bounded: a text of at most BYTES_MAX bytes, DEPTH_MAX levels, GUARDS_MAX guards.
     """
-    plain = _decoded(text, source)
-    tree, lines = _toml(plain, source)
-    reading = _Reading(source=source, lines=lines)
-    settings = reading.settings(tree)
+    return guard_settings(read_text(text, source=source))
+
+
+def guard_settings(stated: Stated) -> Settings:
+    """What texts, variables and stores, laid over one another, say about guards.
+
+    Raises:  BadSettings with every problem, each with the place that states it.
+    """
+    reading = _Reading(source=stated.source, places=stated.places)
+    settings = reading.settings(stated.tables)
     if reading.problems:
         raise BadSettings(reading.problems)
     return settings
-
-
-def _decoded(text: str | bytes, source: str) -> str:
-    """The text, if it can be one."""
-    try:
-        raw = text.encode() if isinstance(text, str) else text
-    except UnicodeEncodeError as broken:
-        problem = f"line {_line(broken.object, broken.start)} holds half of a character (a surrogate)"
-        raise BadSettings([(source, problem)]) from None
-    if len(raw) > BYTES_MAX:
-        raise BadSettings([(source, f"larger than {BYTES_MAX} bytes")])
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadSettings([(source, "is UTF-16; save it as UTF-8")])
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raise BadSettings([(source, "starts with a byte order mark; save it as UTF-8 without one")])
-    try:
-        plain = raw.decode()
-    except UnicodeDecodeError as broken:
-        line = raw.count(b"\n", 0, broken.start) + 1
-        raise BadSettings([(source, f"line {line} is not UTF-8: byte 0x{raw[broken.start]:02x}")]) from None
-    if "\0" in plain:
-        raise BadSettings([(source, f"line {_line(plain, plain.index(chr(0)))} holds a NUL byte; is this a text?")])
-    return plain
-
-
-def _line(text: str, index: int) -> int:
-    return text.count("\n", 0, index) + 1
-
-
-def _toml(text: str, source: str) -> tuple[dict[str, Any], Lines]:
-    """The text as tables, and where their keys stand."""
-    try:
-        lines = lines_of(text)
-    except TooDeep as deep:
-        raise BadSettings([(source, f"line {deep.line} nests deeper than {DEPTH_MAX} levels")]) from None
-    try:
-        return tomllib.loads(text), lines
-    except tomllib.TOMLDecodeError as broken:
-        # `tomllib` says of a key set twice only that a value cannot be overwritten, and often at the wrong line.
-        if lines.twice and "overwrite" in str(broken):
-            path, line = lines.twice[0]
-            problem = f"is set in line {lines.found[path]} and again in line {line}"
-            raise BadSettings([(written(path), problem)]) from None
-        raise BadSettings([(source, f"is not TOML: {_cut(str(broken))}")]) from None
-    except ValueError:
-        # Not a mistake in the TOML: Python refuses to read a whole number of thousands of digits.
-        long = _LONG_NUMBER.search(text)
-        at = placed(source, _line(text, long.start()) if long else None)
-        raise BadSettings([(source, f"holds a number too long to read ({at})")]) from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +59,7 @@ class _Reading:
     """One pass over the tables. Problems pile up; what is of the wrong kind is left out."""
 
     source: str
-    lines: Lines
+    places: Mapping[Path, str]
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def settings(self, tree: Mapping[str, Any]) -> Settings:
@@ -143,13 +96,13 @@ class _Reading:
                 numbers |= self.part(path, value)
             else:
                 self.unknown(path, _GUARD_KNOWS)
-        found = self.lines.found
+        found = self.places
         stated = {path: (*where, *path.split(".")) for path in (*numbers, *parts, "objective")} | {"": where}
         return GuardSettings(
             objective=objective,
             numbers=MappingProxyType(numbers),
             parts=MappingProxyType(parts),
-            lines=MappingProxyType({path: found[full] for path, full in stated.items() if full in found}),
+            places=MappingProxyType({path: found[full] for path, full in stated.items() if full in found}),
         )
 
     def part(self, path: Path, value: object) -> dict[str, Any]:
@@ -166,7 +119,7 @@ class _Reading:
         elif value is False and not optional:
             self.wrong(path, "cannot be switched off")
         elif not isinstance(value, bool):
-            self.wrong(path, f"must be a table, true{' or false' if optional else ''}, not {_kind(value)}")
+            self.wrong(path, f"must be a table, true{' or false' if optional else ''}, not {kind_of(value)}")
         return numbers
 
     def value(self, path: Path, value: object, kind: type, *, as_path: str) -> dict[str, Any]:
@@ -181,7 +134,7 @@ class _Reading:
         elif isinstance(value, _TAKES[kind]) and (kind is bool) == isinstance(value, bool) and not _is_nan(value):
             return {as_path: kind(value)}
         else:
-            self.wrong(path, f"must be {_WANTED[kind]}, not {_kind(value)}")
+            self.wrong(path, f"must be {_WANTED[kind]}, not {kind_of(value)}")
         return {}
 
     def objective(self, path: Path, value: object) -> Objective | None:
@@ -237,7 +190,7 @@ class _Reading:
         """A table; an empty one if something else stands there."""
         if isinstance(value, dict):
             return value
-        self.wrong(path, f"must be a table, not {_kind(value)}")
+        self.wrong(path, f"must be a table, not {kind_of(value)}")
         return {}
 
     def unknown(self, path: Path, known: Iterable[str]) -> None:
@@ -247,8 +200,8 @@ class _Reading:
 
     def wrong(self, path: Path, problem: str) -> None:
         above = (path[:end] for end in range(len(path), 0, -1))
-        line = next((self.lines.found[each] for each in above if each in self.lines.found), None)
-        self.add(written(path), f"{problem} ({placed(self.source, line)})")
+        place = next((self.places[each] for each in above if each in self.places), self.source)
+        self.add(written(path), f"{problem} ({place})")
 
     def add(self, path: str, problem: str) -> None:
         # What is wrong in `defaults` is wrong for every guard, and said once.
@@ -279,21 +232,3 @@ def _mixed(objective: Mapping[str, Any]) -> Iterator[str]:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and isnan(value)
-
-
-def _kind(value: object) -> str:
-    """What something is, without saying what it says."""
-    if isinstance(value, float):
-        return "nan" if _is_nan(value) else "a number with a point"
-    names: Mapping[type, str] = {
-        bool: "true or false",
-        int: "a number",
-        str: "a text",
-        list: "an array",
-        dict: "a table",
-    }
-    return names.get(type(value), "a date or time")
-
-
-def _cut(message: str) -> str:
-    return message if len(message) <= 200 else f"{message[:200]}..."
