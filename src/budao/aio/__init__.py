@@ -9,6 +9,7 @@ from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
 from budao.aio.lag import LagProbe
 from budao.aio.latest import Latest
+from budao.aio.memory_store import MemoryStore
 from budao.aio.source import Source
 from budao.aio.store import Store
 from budao.aio.streams import stream
@@ -17,6 +18,7 @@ __all__ = [
     "Background",
     "LagProbe",
     "Latest",
+    "MemoryStore",
     "Source",
     "Store",
     "Suspended",

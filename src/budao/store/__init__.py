@@ -3,7 +3,10 @@
 Nothing here is durable, and nothing here sends: a backend keeps and carries what these machines decide.
 """
 
+from budao.store.commands import Answer, Command, Commit, Compact, Grant, Revoke
 from budao.store.errors import Compacted, LeaseGone, StoreAway, StoreDenied, StoreError, StoreRefused
+from budao.store.keeper import Keeper, Prepared, Snapshot
+from budao.store.policy import NUMBER_MAX, StorePolicy, check_key, check_span, check_ttl, check_txn
 from budao.store.values import (
     KEY_BYTES_MAX,
     Batch,
@@ -30,30 +33,45 @@ from budao.store.values import (
 
 __all__ = [
     "KEY_BYTES_MAX",
+    "NUMBER_MAX",
+    "Answer",
     "Batch",
     "Change",
+    "Command",
+    "Commit",
     "Committed",
+    "Compact",
     "Compacted",
     "Condition",
     "Delete",
     "Entry",
     "Field",
+    "Grant",
+    "Keeper",
     "Lease",
     "LeaseGone",
     "LeaseView",
     "Operation",
     "Page",
+    "Prepared",
     "Put",
     "Read",
     "Relation",
     "Result",
+    "Revoke",
+    "Snapshot",
     "Span",
     "StoreAway",
     "StoreDenied",
     "StoreError",
+    "StorePolicy",
     "StoreRefused",
     "Txn",
     "absent",
+    "check_key",
+    "check_span",
+    "check_ttl",
+    "check_txn",
     "present",
     "unchanged",
 ]
