@@ -7,6 +7,7 @@ from budao.aio.background import Background
 from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
 from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
+from budao.aio.follow import Followed, Lost, follow, list_span, watching
 from budao.aio.lag import LagProbe
 from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
@@ -16,8 +17,10 @@ from budao.aio.streams import stream
 
 __all__ = [
     "Background",
+    "Followed",
     "LagProbe",
     "Latest",
+    "Lost",
     "MemoryStore",
     "Source",
     "Store",
@@ -25,8 +28,11 @@ __all__ = [
     "as_coroutine",
     "crowd",
     "descend",
+    "follow",
+    "list_span",
     "repeat",
     "reset_anywhere",
     "single",
     "stream",
+    "watching",
 ]

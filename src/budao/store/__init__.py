@@ -6,6 +6,8 @@ Nothing here is durable, and nothing here sends: a backend keeps and carries wha
 from budao.store.commands import Answer, Command, Commit, Compact, Grant, Revoke
 from budao.store.errors import Compacted, LeaseGone, StoreAway, StoreDenied, StoreError, StoreRefused
 from budao.store.keeper import Keeper, Prepared, Snapshot
+from budao.store.mirror import Mirror
+from budao.store.patience import Patience, PatiencePolicy
 from budao.store.policy import NUMBER_MAX, StorePolicy, check_key, check_span, check_ttl, check_txn
 from budao.store.values import (
     KEY_BYTES_MAX,
@@ -51,8 +53,11 @@ __all__ = [
     "Lease",
     "LeaseGone",
     "LeaseView",
+    "Mirror",
     "Operation",
     "Page",
+    "Patience",
+    "PatiencePolicy",
     "Prepared",
     "Put",
     "Read",

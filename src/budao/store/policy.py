@@ -16,6 +16,9 @@ from budao.store.values import KEY_BYTES_MAX, Condition, Delete, Field, Operatio
 NUMBER_MAX: Final = 2**63 - 1
 """Revisions, versions and lease ids are at most this, on every wire."""
 
+EDGE_BYTES_MAX: Final = KEY_BYTES_MAX + 3
+"""What follows the longest key is a byte longer; what follows the longest prefix, by up to three."""
+
 MIB: Final = 1024 * 1024
 
 
@@ -83,12 +86,7 @@ def check_key(key: str, tried: str) -> int:
 
     Raises:  StoreRefused if it is empty, too long, or no text that UTF-8 can write.
     """
-    try:
-        size = len(key) if key.isascii() else len(key.encode())
-    except UnicodeEncodeError:
-        raise StoreRefused(
-            tried, f"the key {key[:64]!a} holds half a surrogate pair, which UTF-8 cannot write"
-        ) from None
+    size = _size(key, tried)
     if not size:
         raise StoreRefused(tried, "a key is never empty")
     if size > KEY_BYTES_MAX:
@@ -97,15 +95,24 @@ def check_key(key: str, tried: str) -> int:
 
 
 def check_span(span: Span, tried: str) -> None:
-    """Raises:  StoreRefused unless the span starts with a possible key and stops, if it does, above it."""
-    check_key(span.start, tried)
-    if span.stop is None:
-        return
-    if span.stop <= span.start:
-        raise StoreRefused(tried, f"the span stops at {span.stop[:64]!a}, not above its start {span.start[:64]!a}")
-    # What follows the longest key is a byte longer, and what follows the longest prefix by up to three.
-    check_key(span.stop[:-1] or "-", tried)
-    check_key(span.stop[-1], tried)
+    """Raises:  StoreRefused unless the span starts somewhere and stops, if it does, above its start."""
+    if not span.start:
+        raise StoreRefused(tried, "a span starts with nothing; that of every key is Span.prefix('')")
+    size = _size(span.start, tried)
+    if span.stop is not None:
+        size = max(size, _size(span.stop, tried))
+        if span.stop <= span.start:
+            raise StoreRefused(tried, f"the span stops at {span.stop[:64]!a}, not above its start {span.start[:64]!a}")
+    if size > EDGE_BYTES_MAX:
+        raise StoreRefused(tried, f"the span {span.start[:64]!a}... has an edge of {size} bytes; no key is that long")
+
+
+def _size(text: str, tried: str) -> int:
+    try:
+        return len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        problem = f"the key {text[:64]!a} holds half a surrogate pair, which UTF-8 cannot write"
+        raise StoreRefused(tried, problem) from None
 
 
 def check_number(number: int, name: str, tried: str) -> None:
