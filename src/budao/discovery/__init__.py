@@ -4,6 +4,7 @@ Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and
 """
 
 from budao.discovery.balancing import Balancer, Choice
+from budao.discovery.compared import compared
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
 from budao.discovery.instance import Address, Instance
 from budao.discovery.roster import Roster
@@ -19,4 +20,5 @@ __all__ = [
     "Roster",
     "Sighting",
     "WentAway",
+    "compared",
 ]

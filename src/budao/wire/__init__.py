@@ -4,6 +4,7 @@ A parser here never raises for what a header says: it answers None or "", and th
 sends, waits, or decides what a value means.
 """
 
+from budao.wire.consul import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 from budao.wire.headers import (
     PRIORITY,
     TIMEOUT,
@@ -15,8 +16,48 @@ from budao.wire.headers import (
     parse_timeout,
     parse_traceparent,
 )
+from budao.wire.kubernetes import (
+    GONE,
+    LINE_BYTES_MAX,
+    SERVICE_LABEL,
+    Bookmark,
+    Slice,
+    SliceDeleted,
+    SliceEvent,
+    SliceList,
+    SlicePut,
+    WatchEnded,
+    joined,
+    parse_slice_event,
+    parse_slice_list,
+)
 
 __all__ = [
-    "PRIORITY", "TIMEOUT", "TRACEPARENT", "format_priority", "format_retry_after", "format_timeout", "parse_priority",
-    "parse_timeout", "parse_traceparent",
-]  # fmt: skip
+    "BODY_BYTES_MAX",
+    "GONE",
+    "INDEX_HEADER",
+    "LINE_BYTES_MAX",
+    "PRIORITY",
+    "SERVICE_LABEL",
+    "TIMEOUT",
+    "TRACEPARENT",
+    "Bookmark",
+    "Slice",
+    "SliceDeleted",
+    "SliceEvent",
+    "SliceList",
+    "SlicePut",
+    "WatchEnded",
+    "format_priority",
+    "format_retry_after",
+    "format_timeout",
+    "joined",
+    "next_index",
+    "parse_health",
+    "parse_index",
+    "parse_priority",
+    "parse_slice_event",
+    "parse_slice_list",
+    "parse_timeout",
+    "parse_traceparent",
+]

@@ -1,0 +1,42 @@
+"""What the sources that speak HTTP share: a session that notices a dead peer, and how long to wait before another try."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from random import Random
+from typing import Any, Final
+
+import aiohttp
+
+PAUSE_FIRST_S: Final = 0.2
+PAUSE_MAX_S: Final = 10.0
+DEAD_AFTER_S: Final = 3.0
+"""A peer that acknowledges nothing for so long is dead; an answer may still take as long as it is allowed to."""
+
+
+def open_session(base: str, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    """A session whose connections notice a peer that vanished without a word, also while a long answer is awaited."""
+    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, socket_factory=_socket, limit=100)
+    return aiohttp.ClientSession(base, connector=connector, auto_decompress=True)
+
+
+def _socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", int(DEAD_AFTER_S) - 1)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
+
+
+def pause_s(failures: int, rng: Random) -> float:
+    """How long to wait after so many failures in a row: full jitter under a bound that doubles, in seconds."""
+    return rng.uniform(0.0, min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(failures, 30)))
+
+
+def said(error: BaseException) -> str:
+    """What happened, for a person; an error without words is named by its kind."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
