@@ -3,10 +3,16 @@
 Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and carry out what is decided.
 """
 
+from budao.discovery import draining
+from budao.discovery import directory, registration
 from budao.discovery.balancing import Balancer, Choice
 from budao.discovery.compared import compared
+from budao.discovery.draining import Drain
+from budao.discovery.draining_policy import DrainPolicy, DrainProof
+from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
 from budao.discovery.instance import Address, Instance
+from budao.discovery.registration import DuplicateInstance, RegistrarPolicy, Registration, new_id, new_incarnation
 from budao.discovery.roster import Roster
 
 __all__ = [
@@ -15,10 +21,23 @@ __all__ = [
     "CameBack",
     "Changed",
     "Choice",
+    "DirectoryMachine",
+    "DirectoryPolicy",
+    "Drain",
+    "DrainPolicy",
+    "DrainProof",
+    "DuplicateInstance",
     "Instance",
     "Listed",
+    "RegistrarPolicy",
+    "Registration",
     "Roster",
     "Sighting",
     "WentAway",
     "compared",
+    "directory",
+    "draining",
+    "new_id",
+    "new_incarnation",
+    "registration",
 ]
