@@ -13,6 +13,7 @@ from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
 from budao.aio.source import Source
 from budao.aio.store import Store
+from budao.aio.stored_settings import Overtaken, StoredSettings
 from budao.aio.streams import stream
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "Latest",
     "Lost",
     "MemoryStore",
+    "Overtaken",
     "Source",
     "Store",
+    "StoredSettings",
     "Suspended",
     "as_coroutine",
     "crowd",

@@ -4,9 +4,10 @@ A settings file speaks of guards by name. What it says is laid over the policy a
 all of it is good or none of it is taken. Environment variables and a store may be laid over the file. Nothing here opens a file: `budao.threads` does, told by `Watch` when to look.
 """
 
-from budao.settings.adjustable import Adjustable
+from budao.settings.adjustable import Adjustable, checked, taken
 from budao.settings.changes import Change, describe, diff
 from budao.settings.conflicts import Conflict, conflicts
+from budao.settings.layering import Layers
 from budao.settings.layers import EVERY, SOURCE, GuardSettings, Settings
 from budao.settings.lines import DEPTH_MAX
 from budao.settings.parsing import GUARDS_MAX, PROBLEMS_MAX, guard_settings, parse
@@ -43,6 +44,7 @@ __all__ = [
     "Content",
     "Effect",
     "GuardSettings",
+    "Layers",
     "Look",
     "Read",
     "Report",
@@ -54,6 +56,7 @@ __all__ = [
     "Version",
     "Watch",
     "change",
+    "checked",
     "conflicts",
     "current_key",
     "describe",
@@ -68,6 +71,7 @@ __all__ = [
     "read_environment",
     "read_text",
     "read_version",
+    "taken",
     "typed",
     "version_key",
     "versions_span",

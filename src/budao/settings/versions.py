@@ -103,16 +103,15 @@ def change(
 
     Raises:  BadSettings if the text is too long, or what is there now cannot be read.
     """
-    number = read_version(current).number + 1 if current is not None else 1
-    version = Version(number=number, text=text, at=now, by=by, note=note)
+    version = Version(number=_next(current), text=text, at=now, by=by, note=note)
     return version, _make_current(name, version, current, namespace)
 
 
 def going_back(
-    name: str, wanted: Version, current: Entry, now: Wall, *, by: str = "", namespace: str = "budao"
+    name: str, wanted: Version, current: Entry | None, now: Wall, *, by: str = "", namespace: str = "budao"
 ) -> tuple[Version, Txn]:
     """The text of an earlier version as the next one."""
-    number = read_version(current).number + 1
+    number = _next(current)
     note = f"back to version {wanted.number}"
     version = Version(number=number, text=wanted.text, at=now, by=by, note=note, back_to=wanted.number)
     return version, _make_current(name, version, current, namespace)
@@ -121,6 +120,10 @@ def going_back(
 def history(entries: Iterable[Entry]) -> tuple[Version, ...]:
     """Versions from what is kept, the newest first."""
     return tuple(sorted(map(read_version, entries), key=lambda version: -version.number))
+
+
+def _next(current: Entry | None) -> int:
+    return read_version(current).number + 1 if current is not None else 1
 
 
 def _make_current(name: str, version: Version, current: Entry | None, namespace: str) -> Txn:

@@ -26,8 +26,10 @@ from budao.settings import (
     Tell,
     Unreadable,
     Watch,
+    checked,
     describe,
     parse,
+    taken,
 )
 
 _log = logging.getLogger("budao.settings")
@@ -179,34 +181,17 @@ class Following:
 
     def _take(self, raw: bytes) -> None:
         try:
-            settings = self._checked(raw)
+            settings = checked(parse(raw, source=self._source), self._guards)
         except BadSettings as bad:
             self._wrong = bad.problems
             _log.error("%s: %s", self._source, bad)
             return
         self._wrong = ()
-        changes = {}
-        for guard in self._guards:
-            changed = guard.reconfigure(settings)
-            if changed:
-                changes[guard.name] = changed
-                _log.info("%s: %s: %s", self._source, guard.name, describe(changed))
-        self.settings, self.changes = settings, changes
+        self.settings, self.changes = settings, taken(settings, self._guards)
+        for name, changes in self.changes.items():
+            _log.info("%s: %s: %s", self._source, name, describe(changes))
         for sentence in settings.unclaimed(guard.name for guard in self._guards):
             _log.warning("%s", sentence)
-
-    def _checked(self, raw: bytes) -> Settings:
-        """Settings that every guard can take."""
-        settings = parse(raw, source=self._source)
-        problems: dict[tuple[str, str], None] = {}
-        for guard in self._guards:
-            try:
-                guard.preview(settings)
-            except BadSettings as bad:
-                problems |= dict.fromkeys(bad.problems)
-        if problems:
-            raise BadSettings(list(problems))
-        return settings
 
     def _note(self, trouble: str | None) -> None:
         if trouble is None:
