@@ -5,27 +5,33 @@ Whatever waits is here or in `threads`; nothing here decides.
 
 from budao.aio.background import Background
 from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
+from budao.aio.directory import Directory
 from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
 from budao.aio.follow import Followed, Lost, follow, list_span, watching
 from budao.aio.lag import LagProbe
 from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
+from budao.aio.registrar import Registrar
 from budao.aio.source import Source
 from budao.aio.store import Store
+from budao.aio.store_source import StoreSource
 from budao.aio.stored_settings import Overtaken, StoredSettings
 from budao.aio.streams import stream
 
 __all__ = [
     "Background",
+    "Directory",
     "Followed",
     "LagProbe",
     "Latest",
     "Lost",
     "MemoryStore",
     "Overtaken",
+    "Registrar",
     "Source",
     "Store",
+    "StoreSource",
     "StoredSettings",
     "Suspended",
     "as_coroutine",

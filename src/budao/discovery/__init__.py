@@ -3,13 +3,12 @@
 Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and carry out what is decided.
 """
 
-from budao.discovery import draining
-from budao.discovery import directory, registration
+from budao.discovery import directory, draining, registration
 from budao.discovery.balancing import Balancer, Choice
 from budao.discovery.compared import compared
+from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.draining import Drain
 from budao.discovery.draining_policy import DrainPolicy, DrainProof
-from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
 from budao.discovery.instance import Address, Instance
 from budao.discovery.registration import DuplicateInstance, RegistrarPolicy, Registration, new_id, new_incarnation

@@ -55,6 +55,7 @@ class Instance:
         for protocol, address in self.addresses.items():
             _name(check, "addresses", protocol)
             check.need(bool(address.host), f"addresses.{protocol}", "the host is empty")
+            _name(check, f"addresses.{protocol}.host", address.host)
             check.count(f"addresses.{protocol}.port", address.port, 1, 65_535)
         check.number("weight", self.weight, 0.0, 1_000_000.0)
         check.count("capacity", self.capacity, 0)
