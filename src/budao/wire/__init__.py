@@ -4,6 +4,7 @@ A parser here never raises for what a header says: it answers None or "", and th
 sends, waits, or decides what a value means.
 """
 
+from budao.wire import etcd, protobuf
 from budao.wire.consul import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 from budao.wire.headers import (
     PRIORITY,
@@ -61,6 +62,7 @@ __all__ = [
     "SlicePut",
     "WatchEnded",
     "Watcher",
+    "etcd",
     "format_instance",
     "format_priority",
     "format_retry_after",
@@ -80,6 +82,7 @@ __all__ = [
     "parse_timeout",
     "parse_traceparent",
     "parse_watcher",
+    "protobuf",
     "watcher_key",
     "watchers_span",
 ]
