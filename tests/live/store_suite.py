@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, cast
 
-from budao.aio import Followed, Store, follow, watching
+from budao.aio import Followed, Store, campaign, follow, watching
 from budao.model import Mono
 from budao.store import (
     KEY_BYTES_MAX,
@@ -34,6 +34,7 @@ from budao.store import (
     Compacted,
     Condition,
     Delete,
+    Deposed,
     Entry,
     Field,
     Grant,
@@ -700,6 +701,58 @@ async def watchers_of_many_writers_see_every_revision_once_and_in_order(world: W
     assert len((await writers[0].read(world.span)).entries) == 200
 
 
+# ----------------------------------------------------------------------------------------------------- campaigns
+
+
+async def leaders_follow_one_another_with_higher_fencing_numbers(world: World) -> None:
+    name = world.prefix + "leader"
+    led: list[tuple[str, int]] = []
+    leading: list[str] = []
+
+    async def stand(who: str) -> None:
+        async with campaign(world.client(), name, who.encode(), rng=Random(world.rng.random())) as leadership:
+            leading.append(who)
+            led.append((who, leadership.fencing))
+            for n in range(3):
+                assert leading == [who], "one leads at a time"
+                assert leadership.is_certain
+                done = await leadership.commit(Txn((), (Put(world.prefix + "work", f"{who}{n}".encode()),)))
+                assert (done.held, done.results) == (True, (None,))
+            leading.remove(who)
+        assert leadership.lost.is_set()
+
+    await asyncio.gather(*(stand(who) for who in "abcde"))
+    assert sorted(who for who, _ in led) == list("abcde")
+    assert [fencing for _, fencing in led] == sorted({fencing for _, fencing in led})
+    assert (await world.client().read(Span.prefix(name + "/"))).entries == (), "who resigns leaves no key behind"
+
+
+async def a_leader_whose_lease_is_gone_learns_of_it_and_can_commit_no_more(world: World) -> None:
+    store, name = world.client(), world.prefix + "leader"
+    work = Txn((absent(world.prefix + "never"),), (Put(world.prefix + "work", b""),))
+    async with campaign(store, name, b"first") as first:
+        await first.commit(work)
+        blocked = await first.commit(replace(work, when=(present(world.prefix + "never"),)))
+        assert (blocked.held, blocked.results) == (False, ()), "its own condition failed, and it still leads"
+        second_waits = asyncio.ensure_future(lead_once(world.client(), name, b"second"))
+        async with watched(store, Span.prefix(name + "/"), first.fencing) as watcher:
+            await watcher.until_revision(first.fencing + 1)
+        assert not second_waits.done()
+        own = (await store.read(Span.one(first.key))).first
+        assert own is not None
+        assert (own.value, own.created) == (b"first", first.fencing)
+        await store.revoke(own.lease)
+        await raises(Deposed, first.commit(work))
+        await first.lost.wait()
+        assert first.why
+        assert await second_waits > first.fencing
+
+
+async def lead_once(store: Store, name: str, value: bytes) -> int:
+    async with campaign(store, name, value) as leadership:
+        return leadership.fencing
+
+
 LAWS: tuple[Law, ...] = (
     a_random_history_is_that_of_the_keeper,
     a_random_history_with_compactions_is_that_of_the_keeper,
@@ -713,4 +766,6 @@ LAWS: tuple[Law, ...] = (
     concurrent_counters_lose_no_increment,
     calls_take_effect_one_after_the_other_between_their_begin_and_end,
     watchers_of_many_writers_see_every_revision_once_and_in_order,
+    leaders_follow_one_another_with_higher_fencing_numbers,
+    a_leader_whose_lease_is_gone_learns_of_it_and_can_commit_no_more,
 )

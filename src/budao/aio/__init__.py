@@ -5,7 +5,9 @@ Whatever waits is here or in `threads`; nothing here decides.
 
 from budao.aio.background import Background
 from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
+from budao.aio.campaign import Leadership, campaign
 from budao.aio.directory import Directory
+from budao.aio.drain import Announcer, Drainer, NoPort, Port, Traffic
 from budao.aio.duel import as_coroutine
 from budao.aio.flight import single
 from budao.aio.follow import Followed, Lost, follow, list_span, watching
@@ -20,21 +22,28 @@ from budao.aio.stored_settings import Overtaken, StoredSettings
 from budao.aio.streams import stream
 
 __all__ = [
+    "Announcer",
     "Background",
     "Directory",
+    "Drainer",
     "Followed",
     "LagProbe",
     "Latest",
+    "Leadership",
     "Lost",
     "MemoryStore",
+    "NoPort",
     "Overtaken",
+    "Port",
     "Registrar",
     "Source",
     "Store",
     "StoreSource",
     "StoredSettings",
     "Suspended",
+    "Traffic",
     "as_coroutine",
+    "campaign",
     "crowd",
     "descend",
     "follow",
