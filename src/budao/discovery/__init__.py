@@ -3,7 +3,7 @@
 Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and carry out what is decided.
 """
 
-from budao.discovery import directory, draining, registration
+from budao.discovery import directory, draining, names, registration
 from budao.discovery.balancing import Balancer, Choice
 from budao.discovery.compared import compared
 from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
@@ -11,6 +11,7 @@ from budao.discovery.draining import Drain
 from budao.discovery.draining_policy import DrainPolicy, DrainProof
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
 from budao.discovery.instance import Address, Instance
+from budao.discovery.names import NamePolicy
 from budao.discovery.registration import DuplicateInstance, RegistrarPolicy, Registration, new_id, new_incarnation
 from budao.discovery.roster import Roster
 
@@ -28,6 +29,7 @@ __all__ = [
     "DuplicateInstance",
     "Instance",
     "Listed",
+    "NamePolicy",
     "RegistrarPolicy",
     "Registration",
     "Roster",
@@ -36,6 +38,7 @@ __all__ = [
     "compared",
     "directory",
     "draining",
+    "names",
     "new_id",
     "new_incarnation",
     "registration",
