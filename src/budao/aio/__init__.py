@@ -4,6 +4,7 @@ Whatever waits is here or in `threads`; nothing here decides.
 """
 
 from budao.aio.background import Background
+from budao.aio.background_loop import BackgroundLoop, in_thread
 from budao.aio.calls import Suspended, crowd, descend, repeat, reset_anywhere
 from budao.aio.campaign import Leadership, campaign
 from budao.aio.directory import Directory
@@ -14,6 +15,7 @@ from budao.aio.follow import Followed, Lost, follow, list_span, watching
 from budao.aio.lag import LagProbe
 from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
+from budao.aio.pool import HasRoster, Pool
 from budao.aio.registrar import Registrar
 from budao.aio.source import Source
 from budao.aio.store import Store
@@ -24,9 +26,11 @@ from budao.aio.streams import stream
 __all__ = [
     "Announcer",
     "Background",
+    "BackgroundLoop",
     "Directory",
     "Drainer",
     "Followed",
+    "HasRoster",
     "LagProbe",
     "Latest",
     "Leadership",
@@ -34,6 +38,7 @@ __all__ = [
     "MemoryStore",
     "NoPort",
     "Overtaken",
+    "Pool",
     "Port",
     "Registrar",
     "Source",
@@ -47,6 +52,7 @@ __all__ = [
     "crowd",
     "descend",
     "follow",
+    "in_thread",
     "list_span",
     "repeat",
     "reset_anywhere",
