@@ -11,9 +11,12 @@ from budao.discovery.draining import Drain
 from budao.discovery.draining_policy import DrainPolicy, DrainProof
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
 from budao.discovery.instance import Address, Instance
+from budao.discovery.load_meter import LoadMeter, Work
 from budao.discovery.names import NamePolicy
+from budao.discovery.pool import EndpointView, Picked, PoolMachine, PoolView
 from budao.discovery.registration import DuplicateInstance, RegistrarPolicy, Registration, new_id, new_incarnation
 from budao.discovery.roster import Roster
+from budao.discovery.surroundings import instance_here
 
 __all__ = [
     "Address",
@@ -27,17 +30,24 @@ __all__ = [
     "DrainPolicy",
     "DrainProof",
     "DuplicateInstance",
+    "EndpointView",
     "Instance",
     "Listed",
+    "LoadMeter",
     "NamePolicy",
+    "Picked",
+    "PoolMachine",
+    "PoolView",
     "RegistrarPolicy",
     "Registration",
     "Roster",
     "Sighting",
     "WentAway",
+    "Work",
     "compared",
     "directory",
     "draining",
+    "instance_here",
     "names",
     "new_id",
     "new_incarnation",

@@ -84,6 +84,23 @@ class BudgetSpent(CallRefused):
     """A repeat was due, but the retry budget is spent."""
 
 
+class NobodyThere(CallRefused):
+    """No endpoint of the service takes calls at present."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, target: str, refusal: Refusal, found: str = "") -> None: ...
+
+    @property
+    def found(self) -> str:
+        """Who is there instead, such as "0 of 3 are ready: 2 starting, 1 draining"."""
+        return str(self.args[2]) if len(self.args) > 2 else ""
+
+    def __str__(self) -> str:
+        found = f" ({self.found})" if self.found else ""
+        return f"service {self.target}: not sent, {self.why.value}{found}; it is safe to try again later"
+
+
 REFUSED_AS: dict[Why, type[CallRefused]] = {
     Why.BREAKER_OPEN: BreakerOpen,
     Why.PROBES_TAKEN: BreakerOpen,
@@ -97,6 +114,7 @@ REFUSED_AS: dict[Why, type[CallRefused]] = {
     Why.SHED: Shed,
     Why.TOO_LATE: TooLate,
     Why.BUDGET_SPENT: BudgetSpent,
+    Why.NOBODY: NobodyThere,
 }
 """Which exception carries which reason. A test holds this table complete."""
 

@@ -21,6 +21,7 @@ class Why(Enum):
     SHED = "overloaded, and less important calls are shed first"
     TOO_LATE = "the deadline has passed"
     BUDGET_SPENT = "the retry budget is spent"
+    NOBODY = "no endpoint is ready"
 
 
 @dataclass(frozen=True, slots=True)

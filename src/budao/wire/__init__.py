@@ -4,7 +4,8 @@ A parser here never raises for what a header says: it answers None or "", and th
 sends, waits, or decides what a value means.
 """
 
-from budao.wire import etcd, protobuf
+from budao.wire import etcd, journal, protobuf, store_frames
+from budao.wire.certificate import Validity, parse_validity
 from budao.wire.consul import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 from budao.wire.headers import (
     PRIORITY,
@@ -44,12 +45,14 @@ from budao.wire.kubernetes import (
     parse_slice_event,
     parse_slice_list,
 )
+from budao.wire.load import LOAD, format_load, parse_load
 
 __all__ = [
     "BODY_BYTES_MAX",
     "GONE",
     "INDEX_HEADER",
     "LINE_BYTES_MAX",
+    "LOAD",
     "PRIORITY",
     "SERVICE_LABEL",
     "TIMEOUT",
@@ -60,10 +63,12 @@ __all__ = [
     "SliceEvent",
     "SliceList",
     "SlicePut",
+    "Validity",
     "WatchEnded",
     "Watcher",
     "etcd",
     "format_instance",
+    "format_load",
     "format_priority",
     "format_retry_after",
     "format_timeout",
@@ -71,16 +76,19 @@ __all__ = [
     "instance_key",
     "instances_span",
     "joined",
+    "journal",
     "next_index",
     "parse_health",
     "parse_index",
     "parse_instance",
     "parse_key",
+    "parse_load",
     "parse_priority",
     "parse_slice_event",
     "parse_slice_list",
     "parse_timeout",
     "parse_traceparent",
+    "parse_validity",
     "parse_watcher",
     "protobuf",
     "watcher_key",
