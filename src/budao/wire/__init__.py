@@ -91,6 +91,7 @@ __all__ = [
     "parse_validity",
     "parse_watcher",
     "protobuf",
+    "store_frames",
     "watcher_key",
     "watchers_span",
 ]

@@ -1,0 +1,51 @@
+"""Plain values into msgpack and back. The package is an extra, so it is looked for when the first value is packed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from budao.model import BadSettings, LocalWireError, RemoteWireError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+@cache
+def _msgpack() -> ModuleType:
+    try:
+        import msgpack
+    except ImportError as missing:
+        raise BadSettings([("store", "needs the package msgpack: pip install 'budao[store]'")]) from missing
+    found: ModuleType = msgpack
+    return found
+
+
+def pack(value: object) -> bytes:
+    """Bytes of None, numbers, text, bytes, lists and maps of them.
+
+    Raises:  LocalWireError for what msgpack cannot say: a number beyond 64 bits, half a surrogate pair.
+    """
+    try:
+        packed: bytes = _msgpack().packb(value)
+    except (ValueError, OverflowError, TypeError) as problem:
+        raise LocalWireError(f"this cannot be sent or kept: {problem}") from problem
+    return packed
+
+
+def unpack(raw: bytes | memoryview) -> Any:
+    """The value that exactly these bytes hold.
+
+    Raises:  RemoteWireError for anything else than one whole value.
+    """
+    msgpack = _msgpack()
+    try:
+        return msgpack.unpackb(raw)
+    except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as problem:
+        raise RemoteWireError(f"{len(raw)} bytes are not one msgpack value: {str(problem)[:100]}") from problem
+
+
+def array_header(count: int) -> bytes:
+    """What stands before `count` values that were packed one by one, to make them a list."""
+    header: bytes = _msgpack().Packer(autoreset=True).pack_array_header(count)
+    return header
