@@ -17,6 +17,8 @@ from budao.wire.protobuf import flag, many, many_raw, many_text, maybe_number, m
 
 @dataclass(frozen=True, slots=True)
 class Header:
+    member_id: int = number(2)
+    """Member ids are numbers of 64 bits without a sign; here the upper half of them is negative. Compare them only."""
     revision: int = number(3)
 
 
@@ -264,7 +266,6 @@ class StatusResponse:
     header: Header | None = one(1, Header)
     version: str = text(2)
     leader: int = number(4)
-    """Member ids are numbers of 64 bits without a sign; here the upper half of them is negative. Compare them only."""
     errors: tuple[str, ...] = many_text(8)
 
 
