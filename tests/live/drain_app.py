@@ -53,7 +53,8 @@ async def answer(path: list[str], send: Any) -> None:
 
 async def say_ready(port: int) -> None:
     await answers("127.0.0.1", port)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
 
 
 def told_when_ready(inner: Any, port: int) -> Any:
@@ -83,7 +84,7 @@ def main(said: dict[str, Any]) -> None:
         port=said["port"] if said["server"] == "uvicorn-bare" else 0,
     )
     drained(ours, said["server"], said["port"])
-    print(f"proof {ours.proof}", flush=True)
+    sys.stdout.write(f"proof {ours.proof}\n")
 
 
 def drained(ours: Registered, server: str, port: int) -> None:

@@ -15,7 +15,9 @@ POD_IP = "POD_IP"
 """Set this in a pod from `status.podIP`."""
 
 
-def advertised_host(host: str = "", *, bound: str = "", store: str = "", environ: Mapping[str, str] = os.environ) -> str:
+def advertised_host(
+    host: str = "", *, bound: str = "", store: str = "", environ: Mapping[str, str] = os.environ
+) -> str:
     """The host to register: the one given, that of the pod, the one listened on, or this side of the way to the store.
 
     Raises:  BadSettings if nothing says it; an address that means "any" is never registered.
@@ -36,8 +38,10 @@ def advertised_host(host: str = "", *, bound: str = "", store: str = "", environ
         [
             (
                 "registration.host",
-                f"nothing says where others reach this process: it listens on {bound or 'an address of its own choice'}, "
-                f"{POD_IP} is not set, and the store ({store or 'none'}) is no host to look towards; give host=...",
+                (
+                    f"nothing says where others reach this process: it listens on {bound or 'an address of its own choice'}, "
+                    f"{POD_IP} is not set, and the store ({store or 'none'}) is no host to look towards; give host=..."
+                ),
             )
         ]
     )
@@ -51,8 +55,7 @@ def _is_any(host: str) -> bool:
 
 
 def _towards(store: str) -> str:
-    """The address of the interface through which the store is reached. Sends nothing: a datagram socket only looks up
-    the route."""
+    """The address of this side of the way to the store. Sends nothing: a datagram socket only looks up the route."""
     authority = urlsplit(store).netloc.rpartition("@")[2].partition(",")[0]
     try:
         parts = urlsplit(f"//{authority}")

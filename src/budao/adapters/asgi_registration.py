@@ -83,7 +83,9 @@ def registered(
     membership = None
     if where.service and store is not None:
         membership = Membership(store, where, policy=registrar)
-    return Registered(app, membership, drain, ready_path=ready_path, is_ready=is_ready, uncounted=uncounted, place=where)
+    return Registered(
+        app, membership, drain, ready_path=ready_path, is_ready=is_ready, uncounted=uncounted, place=where
+    )
 
 
 class Registered:
@@ -108,6 +110,7 @@ class Registered:
         """Whether whoever runs this brings the signals; otherwise they are taken over where that is possible."""
         self.on_drained: Callable[[], None] = lambda: None
         self.bound = ("", place.port)
+        self._listening = asyncio.Event()
         """Where the server listens, once that is known."""
         self._ready_path = ready_path
         self._is_ready = is_ready
@@ -141,6 +144,7 @@ class Registered:
     def listens(self, host: str, port: int) -> None:
         """The server that runs this says where it listens."""
         self.bound = (host, port)
+        self._listening.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -232,8 +236,8 @@ class Registered:
             self._take_signals()
 
     async def _join(self) -> None:
-        while self.owns_signals and not self.bound[1]:
-            await asyncio.sleep(0.01)  # the server tells its port as soon as it has one
+        if self.owns_signals:
+            await self._listening.wait()
         host, port = self.bound
         if port:
             await answers(host, port)
@@ -277,7 +281,7 @@ class Registered:
                 self._taken[number] = handler
                 signal.signal(number, self._on_signal)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as Python calls it
         self.drainer.ask()
 
     def _hand_on(self) -> None:

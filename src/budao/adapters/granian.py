@@ -8,7 +8,7 @@ experimental): its own command keeps the signal in a parent process that cannot 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext
 from typing import Any
 
 from granian.constants import Interfaces
@@ -30,7 +30,7 @@ async def serve(
     server = Server(ours, address=address, port=port, interface=Interfaces.ASGI, **options)
     ours.server = _Port()
     ours.on_drained = server.stop
-    with signals_taken(lambda *_: ours.drainer.ask()) if signals else suppress():
+    with signals_taken(lambda *_: ours.drainer.ask()) if signals else nullcontext():
         await server.serve()
 
 

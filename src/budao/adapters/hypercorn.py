@@ -8,7 +8,7 @@ as soon as it has no stream left, from when peers are told to go.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext
 from typing import Any
 
 import hypercorn
@@ -36,8 +36,8 @@ async def serve(app: App, config: hypercorn.Config, *, signals: bool = True) -> 
     config.create_sockets = lambda: sockets  # type: ignore[method-assign]
     # All that may run longer has been cut by then.
     config.graceful_timeout = ours.drainer.policy.grace_s
-    with signals_taken(lambda *_: ours.drainer.ask()) if signals else suppress():
-        await hypercorn.asyncio.serve(ours, config, shutdown_trigger=port.closed.wait)  # type: ignore[arg-type]
+    with signals_taken(lambda *_: ours.drainer.ask()) if signals else nullcontext():
+        await hypercorn.asyncio.serve(ours, config, shutdown_trigger=port.closed.wait)
 
 
 def run(app: App, config: hypercorn.Config) -> None:
@@ -70,7 +70,7 @@ class _Port:
 
 async def _say_goodbye(protocol: H2Protocol) -> None:
     """GOAWAY, once the connection has no stream left: some clients give up the streams that are still open when it comes."""
-    while not protocol.closed and (protocol.streams or protocol.stream_buffers):
+    while not protocol.closed and (protocol.streams or protocol.stream_buffers):  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0.005)
     if not protocol.closed:
         protocol.connection.close_connection()

@@ -14,20 +14,21 @@ import asyncio
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from random import Random
 from types import FrameType
 from typing import Any
 
 from budao.adapters._whereabouts import advertised_host
-from budao.aio import Drainer, Port, Registrar, Store, StoreSource
+from budao.aio import Drainer, Port, Registrar, Store, StoreSource, Traffic
 from budao.discovery import Address, DrainPolicy, DrainProof, Instance, RegistrarPolicy, new_id
 from budao.model import BadSettings, Stage
 
 __all__ = ["Here", "Membership", "Place", "advertised_host", "registration", "signals_taken"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - to be looked for, not listened on
 EARLY_S = 0.02
 LATE_S = 0.5
 """Ends of the growing pause between looks whether the own port answers."""
@@ -145,7 +146,7 @@ async def _opened(url: str) -> Store:
 async def answers(host: str, port: int) -> None:
     """Returns once somebody accepts connections there."""
     pause_s = EARLY_S
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"": "127.0.0.1", ANY_IPV4: "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         with suppress(OSError):
             _, writer = await asyncio.open_connection(host, port)
@@ -214,6 +215,7 @@ async def registration(
     protocol: str = "tcp",
     id: str = "",  # noqa: A002 - the word everybody uses
     server: Port | None = None,
+    traffic: Traffic | None = None,
     drain: DrainPolicy | None = None,
     registrar: RegistrarPolicy | None = None,
     signals: bool = True,
@@ -222,19 +224,19 @@ async def registration(
 
     - With no `service` nothing is registered, and only the drain is there.
     - `place` says more than the short arguments can, and then replaces them.
-    - `server` obeys the drain, such as a `tcp.TcpPort`; it should be listening already.
+    - `server` obeys the drain, such as a `tcp.TcpPort`, and `traffic` counts its calls; it should be listening already.
     - `signals` says whether SIGTERM and SIGINT start the drain; a second one hurries it.
 
     Raises:  BadSettings if it is not clear where others reach this process.
     """
+    where = Place(service=service, id=id, protocol=protocol, host=host, port=port) if place is None else place
     membership = None
-    if (service or place is not None) and store is not None:
-        where = Place(service=service, id=id, protocol=protocol, host=host, port=port) if place is None else place
+    if where.service and store is not None:
         membership = Membership(store, where, policy=registrar)
         await membership.join(bound_port=where.port)
-    drainer = Drainer(drain, port=server, announcer=membership)
+    drainer = Drainer(drain, port=server, announcer=membership, traffic=traffic)
     task = asyncio.create_task(drainer.run(), name="budao drain")
-    with signals_taken(lambda *_: drainer.ask()) if signals else suppress():
+    with signals_taken(lambda *_: drainer.ask()) if signals else nullcontext():
         try:
             yield Here(drainer, membership, task)
         finally:

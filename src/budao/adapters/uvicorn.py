@@ -38,7 +38,7 @@ class DrainingServer(uvicorn.Server):
                 if isinstance(address, tuple):
                     self._app.listens(self.config.host, address[1])
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn names them
         self._app.drainer.ask()
 
     def _drained(self) -> None:
