@@ -4,7 +4,7 @@ Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and
 """
 
 from budao.discovery import directory, draining, names, registration
-from budao.discovery.balancing import Balancer, Choice
+from budao.discovery.balancing import BALANCERS, Balancer, Choice, Cost, LiveCost, LiveCostPolicy, balancer
 from budao.discovery.compared import compared
 from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.draining import Drain
@@ -19,11 +19,13 @@ from budao.discovery.roster import Roster
 from budao.discovery.surroundings import instance_here
 
 __all__ = [
+    "BALANCERS",
     "Address",
     "Balancer",
     "CameBack",
     "Changed",
     "Choice",
+    "Cost",
     "DirectoryMachine",
     "DirectoryPolicy",
     "Drain",
@@ -33,6 +35,8 @@ __all__ = [
     "EndpointView",
     "Instance",
     "Listed",
+    "LiveCost",
+    "LiveCostPolicy",
     "LoadMeter",
     "NamePolicy",
     "Picked",
@@ -44,6 +48,7 @@ __all__ = [
     "Sighting",
     "WentAway",
     "Work",
+    "balancer",
     "compared",
     "directory",
     "draining",

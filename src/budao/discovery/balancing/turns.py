@@ -1,0 +1,45 @@
+"""Taking turns, in proportion to weights."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import TypeVar
+
+from budao.discovery.balancing.places import Place, Places
+from budao.model import Endpoint, Mono
+
+
+class Turning(Place):
+    """A place with a turn: the least turn is next, and a pick moves it on by one over the weight."""
+
+    __slots__ = ("turn",)
+
+    def __init__(self, endpoint: Endpoint, turn: float) -> None:
+        super().__init__(endpoint)
+        self.turn = turn
+
+
+T = TypeVar("T", bound=Turning)
+
+
+def take_turn(places: Sequence[T], weights: Sequence[float]) -> T:
+    """The place whose turn it is. Spreads each one's picks evenly over the round (stride scheduling)."""
+    place, weight = min(zip(places, weights, strict=True), key=lambda each: each[0].turn + 1.0 / each[1])
+    place.turn += 1.0 / weight
+    return place
+
+
+def turn_now(places: Sequence[Turning]) -> float:
+    """Where a newcomer starts: with those whose turn is next, so that it catches up nothing."""
+    return min((each.turn for each in places), default=0.0)
+
+
+class RoundRobin(Places[Turning]):
+    """Each in turn, in proportion to the weights. Learns nothing."""
+
+    def _made(self, endpoint: Endpoint, now: Mono) -> Turning:  # noqa: ARG002 - a protocol's argument
+        return Turning(endpoint, turn_now(self._places))
+
+    def _chosen(self, now: Mono, key: bytes | None, avoid: Container[str]) -> Turning:  # noqa: ARG002
+        allowed = self._allowed(avoid)
+        return take_turn(allowed, [each.endpoint.weight or 1.0 for each in allowed])
