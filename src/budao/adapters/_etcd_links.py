@@ -115,7 +115,8 @@ class Link:
 
     def stream(self, method: str, requests: Any, metadata: Metadata) -> Any:
         """A stream both ways. Whoever opens it closes it, with `shut`."""
-        call = self._channel.stream_stream(method)(requests, metadata=metadata)
+        opened: Any = self._channel.stream_stream(method)
+        call = opened(requests, metadata=metadata)
         self.calls.add(call)
         return call
 
