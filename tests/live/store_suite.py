@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from random import Random
 from typing import Any, cast
 
@@ -48,6 +50,7 @@ from budao.store import (
     Result,
     Revoke,
     Span,
+    StoreAway,
     StoreError,
     StoreRefused,
     Txn,
@@ -107,6 +110,15 @@ def keep(law: Law, open_client: Callable[[], Store], *, seed: int | None = None)
     except BaseException as error:
         error.add_note(f"law {name_of(law)}, seed {seed}")
         raise
+
+
+def keep_through(open_client: Callable[[], Store], disturb: Callable[[], Awaitable[None]], *, seed: int = 2026) -> None:
+    """Runs concurrent calls while `disturb` does something to the store, and checks that they can be explained."""
+
+    async def calls_while_disturbed(world: World) -> None:
+        await calls_through(world, disturb)
+
+    keep(calls_while_disturbed, open_client, seed=seed)
 
 
 def name_of(law: Law) -> str:
@@ -612,71 +624,173 @@ async def concurrent_counters_lose_no_increment(world: World) -> None:
     assert sorted(reached) == list(range(1, 101))
 
 
+class End(Enum):
+    """How a call of a concurrent history ended."""
+
+    ANSWERED = "answered"
+    UNSURE = "it may have taken effect"
+    UNDONE = "it has not taken effect"
+
+
 @dataclass(frozen=True)
 class Call:
-    """One call of a concurrent history: when it began and ended, on one counter, and what it says it saw or did."""
+    """One call of a concurrent history: when it began and ended, and what it says it saw or did."""
 
     began: int
     ended: int
+    end: End
     revision: int
+    """Of the answer; 0 without one."""
     key: str
     value: bytes | None
+    """What it read or put; None for a key that was not there, or a delete."""
     is_write: bool
 
 
+class Callers:
+    """Clients that read, put and delete a few keys at once, and note down every call."""
+
+    def __init__(self, world: World, pause_max_s: float) -> None:
+        self.pause_max_s = pause_max_s
+        self.keys = [world.prefix + name for name in "abc"]
+        self.calls: list[Call] = []
+        self._ticks, self._values = itertools.count(1), itertools.count()
+
+    async def work(self, store: Store, rng: Random, is_enough: Callable[[int], bool]) -> None:
+        for count in itertools.count():
+            if is_enough(count):
+                return
+            await asyncio.sleep(rng.uniform(0.0, self.pause_max_s))
+            calls = (self._read, self._put, self._delete)
+            await rng.choices(calls, (5, 4, 1))[0](store, rng.choice(self.keys))
+
+    async def _read(self, store: Store, key: str) -> None:
+        began = next(self._ticks)
+        try:
+            page = await store.read(Span.one(key))
+        except StoreAway:
+            await asyncio.sleep(0.02)
+            return  # nothing was seen, and nothing done
+        value = None if page.first is None else page.first.value
+        self.calls.append(Call(began, next(self._ticks), End.ANSWERED, page.revision, key, value, is_write=False))
+
+    async def _put(self, store: Store, key: str) -> None:
+        value = b"%d" % next(self._values)
+        await self._write(store, Txn(then=(Put(key, value),)), key, value)
+
+    async def _delete(self, store: Store, key: str) -> None:
+        await self._write(store, Txn((present(key),), then=(Delete(Span.one(key)),)), key, None)
+
+    async def _write(self, store: Store, txn: Txn, key: str, value: bytes | None) -> None:
+        began = next(self._ticks)
+        try:
+            done = await store.commit(txn)
+        except StoreAway as error:
+            end = End.UNSURE if error.may_have_taken_effect else End.UNDONE
+            self.calls.append(Call(began, next(self._ticks), end, 0, key, value, is_write=True))
+            await asyncio.sleep(0.02)
+            return
+        self.calls.append(Call(began, next(self._ticks), End.ANSWERED, done.revision, key, value, is_write=done.held))
+
+
 async def calls_take_effect_one_after_the_other_between_their_begin_and_end(world: World) -> None:
-    """Revisions are the witness: an order of all calls that fits what each saw, and the times of all."""
+    await calls_through(world, None)
+
+
+async def calls_through(world: World, disturb: Callable[[], Awaitable[None]] | None) -> None:
+    """Calls of five clients and, meanwhile, whatever a test does to the store; the store answers again afterwards.
+
+    Revisions are the witness: every answered write is at its revision, every other change is a write whose client was
+    told that it may have taken effect, every read saw what its revision says, and no call took effect before it began
+    or after it ended. A watch that lives through it all, resumed where it was told that the store is away, sees the same
+    as one that begins when all is over.
+    """
+    # A fault lasts for seconds, and no history is endless.
+    callers = Callers(world, pause_max_s=0.0 if disturb is None else 0.02)
+    start = (await world.client().read(world.span)).revision
+    is_over = asyncio.Event()
     clients = [world.client() for _ in range(5)]
-    keys = [world.prefix + name for name in "abc"]
-    ticks, values = itertools.count(), itertools.count()
-    calls: list[Call] = []
-    start = (await clients[0].read(world.span)).revision
+    seen: list[Batch] = []
+    note = seen.append
 
-    async def work(store: Store, rng: Random) -> None:
-        for _ in range(40):
-            key, began = rng.choice(keys), next(ticks)
-            if rng.random() < 0.5:
-                page = await store.read(Span.one(key))
-                value = page.first.value if page.first is not None else None
-                calls.append(Call(began, next(ticks), page.revision, key, value, is_write=False))
-            elif rng.random() < 0.8:
-                value = b"%d" % next(values)
-                done = await store.commit(Txn(then=(Put(key, value),)))
-                calls.append(Call(began, next(ticks), done.revision, key, value, is_write=True))
-            else:
-                done = await store.commit(Txn((present(key),), then=(Delete(Span.one(key)),)))
-                calls.append(Call(began, next(ticks), done.revision, key, None, is_write=done.held))
+    async def watch_on(store: Store) -> None:
+        while True:
+            try:
+                async with watching(store, world.span, after=seen[-1].revision if seen else start) as batches:
+                    async for batch in batches:
+                        note(batch)
+            except StoreAway:
+                await asyncio.sleep(0.02)
 
-    async with watched(world.client(), world.span, start) as watcher:
-        await asyncio.gather(*(work(client, Random(world.rng.random())) for client in clients))
-        last = max(call.revision for call in calls if call.is_write)
-        await watcher.until_revision(last)
-        revisions = [batch.revision for batch in watcher.batches]
-        changed = {batch.revision: batch.changes for batch in watcher.batches}
-    check_calls(calls, start)
-    assert revisions == sorted(call.revision for call in calls if call.is_write), "acknowledged is watched, once each"
+    living = asyncio.ensure_future(watch_on(world.client()))
+    tasks = [
+        asyncio.ensure_future(
+            callers.work(client, Random(world.rng.random()), lambda count: count >= 40 and is_over.is_set())
+        )
+        for client in clients
+    ]
+    try:
+        if disturb is not None:
+            await disturb()
+        is_over.set()
+        await asyncio.gather(*tasks)
+        end = (await world.client().commit(Txn(then=(Put(world.prefix + "end", b""),)))).revision
+        async with watched(world.client(), world.span, start) as watcher:
+            await watcher.until_revision(end)
+            log = list(watcher.batches)
+        while not seen or seen[-1].revision < end:
+            assert not living.done(), living
+            await asyncio.sleep(0.01)
+    finally:
+        for task in (living, *tasks):
+            task.cancel()
+        await asyncio.wait({living, *tasks})
+    assert seen == log, f"a watch that lived through it saw {len(seen)} revisions of {len(log)}, or others"
+    assert log.pop().revision == end
+    check_calls(callers.calls, log, start)
+
+
+def check_calls(calls: list[Call], log: list[Batch], start: int) -> None:
+    """Raises unless the log is an order of the calls that explains what each saw and did."""
+    changed: dict[int, tuple[str, bytes | None]] = {}
+    for number, batch in enumerate(log, start=start + 1):
+        assert batch.revision == number, f"revision {number} was not watched"
+        (change,) = batch.changes
+        changed[number] = (change.key, None if change.entry is None else change.entry.value)
+    answered = [call for call in calls if call.is_write and call.end is End.ANSWERED]
+    for call in answered:
+        assert changed.get(call.revision) == (call.key, call.value), f"{call} is not in the log"
+    revisions = {call.revision for call in answered}
+    assert len(revisions) == len(answered), "two writes were answered with one revision"
+    unsure = [(call.key, call.value) for call in calls if call.end is End.UNSURE]
+    for revision in changed.keys() - revisions:
+        assert changed[revision] in unsure, f"nobody wrote {changed[revision]} at revision {revision}"
+        unsure.remove(changed[revision])
+    check_reads(calls, changed)
+    check_times(calls, start)
+
+
+def check_reads(calls: list[Call], changed: dict[int, tuple[str, bytes | None]]) -> None:
+    revisions: dict[str, list[int]] = {}
+    for revision in sorted(changed):
+        revisions.setdefault(changed[revision][0], []).append(revision)
     for call in calls:
-        if call.is_write:
-            ((key, entry),) = ((change.key, change.entry) for change in changed[call.revision])
-            assert (key, None if entry is None else entry.value) == (call.key, call.value)
+        if not call.is_write and call.end is End.ANSWERED:
+            of_key = revisions.get(call.key, [])
+            index = bisect_right(of_key, call.revision)
+            was_there = changed[of_key[index - 1]][1] if index else None
+            assert call.value == was_there, f"{call} did not see what was there: {was_there!r}"
 
 
-def check_calls(calls: list[Call], start: int) -> None:
-    """Raises if no order of the calls explains them all."""
-    writes = sorted((call for call in calls if call.is_write), key=lambda call: call.revision)
-    assert [call.revision for call in writes] == list(range(start + 1, start + 1 + len(writes))), "one revision a write"
-    for call in calls:
-        if not call.is_write:
-            before = [write for write in writes if write.key == call.key and write.revision <= call.revision]
-            assert call.value == (before[-1].value if before else None), f"{call} did not see {before[-1:]}"
-    seen = start
-    ended = sorted(calls, key=lambda call: call.ended)
-    index = 0
-    for call in sorted(calls, key=lambda call: call.began):
-        while ended[index].ended < call.began:
-            seen = max(seen, ended[index].revision)
+def check_times(calls: list[Call], start: int) -> None:
+    answered = [call for call in calls if call.end is End.ANSWERED]
+    by_end = sorted(answered, key=lambda call: call.ended)
+    seen, index = start, 0
+    for call in sorted(answered, key=lambda call: call.began):
+        while by_end[index].ended < call.began:
+            seen = max(seen, by_end[index].revision)
             index += 1
-        assert call.revision >= seen + call.is_write, f"{call} began after revision {seen} had been seen"
+        assert call.revision >= seen + call.is_write, f"{call} began after revision {seen} had been answered"
 
 
 async def watchers_of_many_writers_see_every_revision_once_and_in_order(world: World) -> None:
