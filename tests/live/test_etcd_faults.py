@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
@@ -18,6 +19,7 @@ from tests.live.etcd_server import Cluster, Member
 
 PATIENCE_S = 60.0
 Fault = Callable[[Cluster, Member], AbstractContextManager[None]]
+_log = logging.getLogger("tests.etcd")
 QUICK = ("--heartbeat-interval", "50", "--election-timeout", "500")
 
 
@@ -150,18 +152,14 @@ async def through(cluster: Cluster, leader: Member, prefix: str, fault: Abstract
 
 
 @pytest.mark.parametrize("fault", [killed, frozen, cut_off], ids=lambda fault: fault.__name__.replace("_", "-"))
-def test_nothing_acknowledged_is_lost_and_a_watch_sees_all_when_the_leader_is(
-    fault: Fault, three: Cluster, record_property: Callable[[str, object], None]
-) -> None:
+def test_nothing_acknowledged_is_lost_and_a_watch_sees_all_when_the_leader_is(fault: Fault, three: Cluster) -> None:
     leader = three.leader()
     silent_s = asyncio.run(through(three, leader, f"{fault.__name__}/", fault(three, leader)))
-    record_property("silent_s", round(silent_s, 2))
+    _log.info("leader %s: the watch was silent for %.2f s", fault.__name__, silent_s)
     three.leader()
 
 
-def test_a_watch_says_so_when_the_quorum_is_lost(
-    three: Cluster, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_watch_says_so_when_the_quorum_is_lost(three: Cluster) -> None:
     async def story() -> None:
         last, *others = three.members
         async with EtcdStore([last.endpoint], away_max_s=2.0, timeout_s=2.0) as store:
@@ -173,7 +171,7 @@ def test_a_watch_says_so_when_the_quorum_is_lost(
                     began_at = time.monotonic()
                     with pytest.raises(StoreAway):
                         await asyncio.wait_for(waiting, PATIENCE_S)
-                    record_property("said_after_s", round(time.monotonic() - began_at, 2))
+                    _log.info("quorum lost: said after %.2f s", time.monotonic() - began_at)
                     with pytest.raises(StoreAway) as caught:
                         await store.commit(Txn(then=(Put("quorum/a", b""),)))
                     assert not caught.value.may_have_taken_effect, "it was turned away for want of a leader"
@@ -183,9 +181,7 @@ def test_a_watch_says_so_when_the_quorum_is_lost(
     asyncio.run(story())
 
 
-def test_a_member_that_is_frozen_is_left_by_every_kind_of_request(
-    three: Cluster, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_member_that_is_frozen_is_left_by_every_kind_of_request(three: Cluster) -> None:
     async def story() -> None:
         leader = three.leader()
         first = next(member for member in three.members if member is not leader)
@@ -208,8 +204,7 @@ def test_a_member_that_is_frozen_is_left_by_every_kind_of_request(
                 assert written.may_have_taken_effect, "nobody knows what a frozen member had done"
                 assert isinstance(read_s, float)
                 assert isinstance(renewed_s, float)
-                record_property("read_elsewhere_s", round(read_s, 2))
-                record_property("renewed_elsewhere_s", round(renewed_s, 2))
+                _log.info("member frozen: read elsewhere after %.2f s, renewed after %.2f s", read_s, renewed_s)
                 await stores[2].commit(Txn(then=(Put("left", b""),)))
             for store, lease in zip(stores, leases, strict=True):
                 await store.revoke(lease.id)
