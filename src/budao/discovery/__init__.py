@@ -3,13 +3,15 @@
 Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and carry out what is decided.
 """
 
-from budao.discovery import directory, draining, names, registration
+from budao.discovery import directory, draining, federation, federation_peering, names, registration
 from budao.discovery.balancing import BALANCERS, Balancer, Choice, Cost, LiveCost, LiveCostPolicy, balancer
 from budao.discovery.compared import compared
 from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.draining import Drain
 from budao.discovery.draining_policy import DrainPolicy, DrainProof
 from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
+from budao.discovery.federation import FederatedSet, Seen
+from budao.discovery.federation_policy import FederationPolicy
 from budao.discovery.instance import Address, Instance
 from budao.discovery.load_meter import LoadMeter, Work
 from budao.discovery.names import NamePolicy
@@ -33,6 +35,8 @@ __all__ = [
     "DrainProof",
     "DuplicateInstance",
     "EndpointView",
+    "FederatedSet",
+    "FederationPolicy",
     "Instance",
     "Listed",
     "LiveCost",
@@ -45,6 +49,7 @@ __all__ = [
     "RegistrarPolicy",
     "Registration",
     "Roster",
+    "Seen",
     "Sighting",
     "WentAway",
     "Work",
@@ -52,6 +57,8 @@ __all__ = [
     "compared",
     "directory",
     "draining",
+    "federation",
+    "federation_peering",
     "instance_here",
     "names",
     "new_id",

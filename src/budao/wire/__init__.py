@@ -4,7 +4,7 @@ A parser here never raises for what a header says: it answers None or "", and th
 sends, waits, or decides what a value means.
 """
 
-from budao.wire import etcd, journal, protobuf, store_frames
+from budao.wire import etcd, federation, journal, protobuf, store_frames
 from budao.wire.certificate import Validity, parse_validity
 from budao.wire.consul import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 from budao.wire.headers import (
@@ -67,6 +67,7 @@ __all__ = [
     "WatchEnded",
     "Watcher",
     "etcd",
+    "federation",
     "format_instance",
     "format_load",
     "format_priority",
