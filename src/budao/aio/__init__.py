@@ -17,8 +17,22 @@ from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
 from budao.aio.pool import HasRoster, Pool
 from budao.aio.registrar import Registrar
+from budao.aio.security import (
+    check_exposure,
+    check_sending,
+    check_token,
+    client_tls,
+    explain_tls,
+    is_loopback,
+    is_token,
+    read_token,
+    server_tls,
+)
 from budao.aio.source import Source
 from budao.aio.store import Store
+from budao.aio.store_client import RemoteStore
+from budao.aio.store_durable import DurableStore, JournalPolicy
+from budao.aio.store_server import ServerPolicy, StoreServer
 from budao.aio.store_source import StoreSource
 from budao.aio.stored_settings import Overtaken, StoredSettings
 from budao.aio.streams import stream
@@ -29,8 +43,10 @@ __all__ = [
     "BackgroundLoop",
     "Directory",
     "Drainer",
+    "DurableStore",
     "Followed",
     "HasRoster",
+    "JournalPolicy",
     "LagProbe",
     "Latest",
     "Leadership",
@@ -41,21 +57,33 @@ __all__ = [
     "Pool",
     "Port",
     "Registrar",
+    "RemoteStore",
+    "ServerPolicy",
     "Source",
     "Store",
+    "StoreServer",
     "StoreSource",
     "StoredSettings",
     "Suspended",
     "Traffic",
     "as_coroutine",
     "campaign",
+    "check_exposure",
+    "check_sending",
+    "check_token",
+    "client_tls",
     "crowd",
     "descend",
+    "explain_tls",
     "follow",
     "in_thread",
+    "is_loopback",
+    "is_token",
     "list_span",
+    "read_token",
     "repeat",
     "reset_anywhere",
+    "server_tls",
     "single",
     "stream",
     "watching",

@@ -83,6 +83,8 @@ class Welcome:
     version: int
     store: bytes
     revision: int
+    request_bytes_max: int
+    """A longer frame from the client is garbage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class Unwatch:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """From the server: what a watch has to say."""
+    """From the server: what a watch has to say. The first one, empty, says that the watch is heard."""
 
     number: int
     batches: tuple[Batch, ...]
@@ -242,8 +244,8 @@ def _plain(message: Message) -> Plain:  # noqa: C901 - one line for each message
             return [FAILED, asked, _plain_error(error)]
         case Hello(token, low, high):
             return [HELLO, PROTOCOL, low, high, token]
-        case Welcome(version, store, revision):
-            return [WELCOME, version, store, revision]
+        case Welcome(version, store, revision, size):
+            return [WELCOME, version, store, revision, size]
         case Versions(low, high):
             return [VERSIONS, low, high]
         case Denied(problem, is_for_good):
@@ -360,8 +362,13 @@ def _parse_hello(value: Plain) -> Message:
 
 
 def _parse_welcome(value: Plain) -> Message:
-    _, version, store, revision = parts(value, 4, "a welcome")
-    return Welcome(number(version, "a version"), octets(store, "a store's id"), number(revision, "a revision"))
+    _, version, store, revision, size = parts(value, 5, "a welcome")
+    return Welcome(
+        number(version, "a version"),
+        octets(store, "a store's id"),
+        number(revision, "a revision"),
+        number(size, "a size"),
+    )
 
 
 def _parse_versions(value: Plain) -> Message:

@@ -1,0 +1,451 @@
+"""The store as a server: one folder, any number of clients, over TCP or TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from budao.aio.security import check_exposure, check_token, is_token
+from budao.aio.store_durable import MIB, DurableStore, JournalPolicy
+from budao.aio.store_link import BEAT_S, Link
+from budao.model import Checks, LocalWireError, RemoteWireError
+from budao.store import (
+    KEY_BYTES_MAX,
+    Batch,
+    Compacted,
+    Page,
+    Span,
+    StoreAway,
+    StoreError,
+    StorePolicy,
+    StoreRefused,
+)
+from budao.store import Answer as Settled
+from budao.wire import store_frames as wire
+
+log = logging.getLogger("budao.store")
+
+BATCHES_MAX: Final = 64
+"""Batches told in one frame, at most."""
+PIECE_BYTES: Final = MIB
+"""A piece of a page is cut when it is this long."""
+FULL_PAUSE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPolicy:
+    """What one client, and all of them, may take.
+
+    Raises:  BadSettings with every problem.
+    """
+
+    connections_max: int = 2_000
+    """Further clients are told to come later."""
+    requests_max: int = 1_024
+    """Requests of one connection that may be unanswered."""
+    watches_max: int = 1_024
+    """Watches of one connection."""
+    outbox_bytes_max: int = 80 * MIB
+    """What may wait for one client to read. Answers alone fill it; watches stop long before, and go on from the past."""
+    hello_s: float = 5.0
+    """How long a newcomer may take to say who it is, TLS included."""
+    stop_s: float = 5.0
+    """How long stopping waits for what is in flight."""
+
+    def __post_init__(self) -> None:
+        check = Checks("server")
+        check.count("connections_max", self.connections_max, 1, 100_000)
+        check.count("requests_max", self.requests_max, 1, 100_000)
+        check.count("watches_max", self.watches_max, 1, 100_000)
+        check.count("outbox_bytes_max", self.outbox_bytes_max, MIB, 1024 * MIB)
+        check.number("hello_s", self.hello_s, 0.0, 3_600.0, open_low=True)
+        check.number("stop_s", self.stop_s, 0.0, 3_600.0)
+        check.done()
+
+
+class StoreServer:
+    """Serves the store in a folder, as an async context manager. With port 0 the system chooses; see `port`.
+
+    Raises:  BadSettings for a host beyond loopback without TLS and a token. On entering: StoreRefused if the folder is
+             another's or the port is taken, Unreadable if the folder is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        policy: StorePolicy | None = None,
+        server_policy: ServerPolicy | None = None,
+        journal: JournalPolicy | None = None,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        check_exposure(host, tls=tls is not None, token=token is not None)
+        self.host = host
+        self.port = port
+        self.token = None if token is None else check_token(token)
+        self.tls = tls
+        self.policy = ServerPolicy() if server_policy is None else server_policy
+        self.store = DurableStore(folder, policy=policy, journal=journal)
+        bounds = self.store.policy
+        # A transaction of the longest keys and values, with what stands around them.
+        parts = 3 * bounds.operations_max
+        self.request_bytes_max = min(
+            wire.FRAME_BYTES_MAX, bounds.txn_bytes_max + parts * (2 * KEY_BYTES_MAX + 64) + 1024
+        )
+        self.sessions: set[_Session] = set()
+        self._listener: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told = 0
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"budao://{self.host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._listener = _listening(self.host, self.port)
+        except OSError as problem:
+            raise StoreRefused(f"listen on {self.host}:{self.port}", problem.strerror or str(problem)) from problem
+        try:
+            await self.store.__aenter__()
+        except BaseException:
+            self._listener.close()
+            raise
+        self.port = self._listener.getsockname()[1]
+        self.store.name = self.name
+        self._told = self.store.keeper.revision
+        self.store.on_change = self._changed
+        for running in (self._accept(self._listener), self._beat()):
+            self._own(asyncio.create_task(running))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Takes nothing new, finishes and answers what is in flight, says goodbye, and lets go of the folder."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        listener.close()
+        for session in self.sessions:
+            session.is_stopping = True
+        waiting = [answer for session in self.sessions for answer in session.waiting]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self.policy.stop_s)
+        await asyncio.sleep(0)  # their answers are sent
+        sessions = tuple(self.sessions)
+        for session in sessions:
+            if not session.waiting:  # whoever was not answered must not be told that nothing was done
+                session.send(wire.Goodbye("it stops"))
+            session.link.close("the server stops")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.policy.stop_s):
+                for session in sessions:
+                    await session.gone.wait()
+        for session in sessions:
+            session.link.cut("the server stops")
+        await self.store.aclose()
+
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------------------------------------- what runs here
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as problem:  # most often there are no more descriptors
+                log.warning("%s: cannot accept: %s", self.name, problem.strerror)
+                await asyncio.sleep(FULL_PAUSE_S)
+                continue
+            with suppress(OSError):  # it may have left already
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session = _Session(self)
+            self.sessions.add(session)
+            self._own(asyncio.create_task(self._welcome(accepted, session)))
+
+    async def _welcome(self, accepted: socket.socket, session: _Session) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.policy.hello_s):
+                await loop.connect_accepted_socket(lambda: session.link, accepted, ssl=self.tls)
+                if len(self.sessions) > self.policy.connections_max:
+                    session.deny(f"{self.policy.connections_max} clients are connected", is_for_good=False)
+                await session.known.wait()
+        except TimeoutError:
+            session.link.cut(f"it did not say who it is within {self.policy.hello_s:g} s")
+            session.lost("")
+        except OSError:  # the handshake failed, or it has left already
+            session.lost("")
+        except BaseException:
+            session.link.cut("the server stops")
+            session.lost("")
+            raise
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for session in tuple(self.sessions):
+                if session.is_known:
+                    session.link.beat(session.beat)
+
+    def _changed(self) -> None:
+        """Tells each watch that has something to say. The others have seen everything, too."""
+        told, keeper = self._told, self.store.keeper
+        self._told = keeper.revision
+        try:
+            keys = {change.key for batch in keeper.changes(EVERYTHING, told) for change in batch.changes}
+        except Compacted:
+            keys = None
+        for session in tuple(self.sessions):
+            if session.watches:
+                session.changed(keys, keeper.revision)
+
+
+EVERYTHING: Final = Span.prefix("")
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    span: Span
+    after: int
+    is_behind: bool = True
+
+
+class _Session:
+    """One client."""
+
+    def __init__(self, server: StoreServer) -> None:
+        self.server = server
+        self.link = Link(
+            frame_bytes_max=wire.HELLO_BYTES_MAX,
+            outbox_bytes_max=server.policy.outbox_bytes_max,
+            received=self.received,
+            lost=self.lost,
+            has_room=self.pump,
+            garbage=self._garbage,
+        )
+        self.known = asyncio.Event()
+        """Set once it has said who it is, or has gone."""
+        self.gone = asyncio.Event()
+        self.is_known = False
+        self.is_stopping = False
+        self.watches: dict[int, _Watch] = {}
+        self.waiting: set[asyncio.Future[Settled]] = set()
+
+    def send(self, message: wire.Message) -> None:
+        self.link.send(wire.format_message(message))
+
+    def deny(self, problem: str, *, is_for_good: bool = True) -> None:
+        self.send(wire.Denied(problem, is_for_good))
+        self.link.close(problem)
+        self.known.set()
+
+    def beat(self) -> bytes:
+        behind = any(watch.is_behind for watch in self.watches.values())
+        return wire.format_message(wire.Beat(0 if behind else self.server.store.keeper.revision))
+
+    def lost(self, why: str) -> None:
+        for _ in self.watches:
+            self.server.store.end_watch()
+        self.watches.clear()
+        self.server.sessions.discard(self)
+        self.known.set()
+        self.gone.set()
+        if why and self.is_known:
+            log.debug("%s: a client is gone: %s", self.server.name, why)
+
+    def received(self, message: wire.Message) -> None:
+        if not self.is_known:
+            self._meet(message)
+        elif isinstance(message, wire.Ask):
+            self._answer(message)
+        elif isinstance(message, wire.Watch):
+            self._watch(message)
+        elif isinstance(message, wire.Unwatch):
+            if self.watches.pop(message.number, None) is not None:
+                self.server.store.end_watch()
+        elif not isinstance(message, wire.Beat):
+            self.link.close(f"a client does not say {type(message).__name__}")
+
+    def _garbage(self, problem: RemoteWireError) -> None:
+        self.send(wire.Denied(str(problem)[:500]))
+        self.known.set()
+
+    def _meet(self, message: wire.Message) -> None:
+        server = self.server
+        if not isinstance(message, wire.Hello):
+            self.deny("a client says hello first")
+            return
+        if not (message.low <= wire.VERSION_HIGH and message.high >= wire.VERSION_LOW):
+            self.send(wire.Versions(wire.VERSION_LOW, wire.VERSION_HIGH))
+            self.link.close("its version is not spoken here")
+            self.known.set()
+            return
+        if server.token is not None and not is_token(message.token, server.token):
+            self.deny("the token is wrong" if message.token else "it wants a token")
+            return
+        self.is_known = True
+        self.link.decoder.frame_bytes_max = server.request_bytes_max
+        version = min(message.high, wire.VERSION_HIGH)
+        self.send(wire.Welcome(version, server.store.store_id, server.store.keeper.revision, server.request_bytes_max))
+        self.known.set()
+
+    # -------------------------------------------------------------------------------------------------- requests
+
+    def _answer(self, ask: wire.Ask) -> None:
+        if self.is_stopping:
+            return  # the goodbye that follows says that it was not done
+        store, request = self.server.store, ask.request
+        try:
+            if len(self.waiting) >= self.server.policy.requests_max:
+                raise StoreRefused("ask", f"{len(self.waiting)} requests wait for their answers, and that is the bound")
+            if isinstance(request, wire.Search):
+                self._say(ask.number, _piece(store.keeper.read, request))
+            elif isinstance(request, wire.Renew):
+                self._say(ask.number, store.renew(request.lease))
+            elif isinstance(request, wire.LookUp):
+                self._say(ask.number, store.keeper.look_up(request.lease, store.now()))
+            else:
+                self._promise(ask.number, store.submit(request))
+        except StoreError as refused:
+            self.send(wire.Failed(ask.number, refused))
+
+    def _promise(self, number: int, answer: asyncio.Future[Settled]) -> None:
+        if answer.done():
+            self._say(number, answer.result())
+            return
+        self.waiting.add(answer)
+        answer.add_done_callback(lambda done: self._settled(number, done))
+
+    def _settled(self, number: int, answer: asyncio.Future[Settled]) -> None:
+        self.waiting.discard(answer)
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if error is None:
+            self._say(number, answer.result(), has_taken_effect=True)
+        elif isinstance(error, StoreError):
+            self.send(wire.Failed(number, error))
+        else:
+            raise error
+
+    def _say(self, number: int, answer: wire.Answer, *, has_taken_effect: bool = False) -> None:
+        try:
+            frame = wire.format_message(wire.Answered(number, answer))
+        except LocalWireError as problem:
+            away = StoreAway(self.server.name, f"its answer: {problem}", may_have_taken_effect=has_taken_effect)
+            frame = wire.format_message(wire.Failed(number, away))
+        self.link.send(frame)
+
+    # --------------------------------------------------------------------------------------------------- watches
+
+    def _watch(self, asked: wire.Watch) -> None:
+        store = self.server.store
+        try:
+            if asked.number in self.watches or len(self.watches) >= self.server.policy.watches_max:
+                raise StoreRefused("watch", f"{len(self.watches)} watches are open, or the number is taken")
+            store.keeper.changes(asked.span, asked.after, 1)
+            store.begin_watch()
+        except StoreError as refused:
+            self.send(wire.Failed(asked.number, refused))
+            return
+        self.watches[asked.number] = _Watch(asked.span, asked.after)
+        # Only now a beat speaks for this watch, too.
+        self.send(wire.Told(asked.number, ()))
+        self.pump()
+
+    def changed(self, keys: set[str] | None, revision: int) -> None:
+        """The store is at `revision` now; since what was told last, these keys have changed; None is "who knows"."""
+        has_news = False
+        for watch in self.watches.values():
+            if not watch.is_behind:
+                if keys is None or any(key in watch.span for key in keys):
+                    watch.is_behind = True
+                else:
+                    watch.after = max(watch.after, revision)
+            has_news |= watch.is_behind
+        if has_news:
+            self.pump()
+
+    def pump(self) -> None:
+        """Tells the watches what they have not told yet, while there is room. Who does not read, is told later."""
+        keeper = self.server.store.keeper
+        for number, watch in tuple(self.watches.items()):
+            while watch.is_behind and self.link.has_room and self.link.is_open:
+                batches: tuple[Batch, ...] = ()
+                try:
+                    batches = keeper.changes(watch.span, watch.after, BATCHES_MAX)
+                    taken = _fitting(batches)
+                    if taken:
+                        self.send(wire.Told(number, taken))
+                except StoreError as ended:
+                    self._end_watch(number, ended)
+                    break
+                except LocalWireError:  # one revision too large for a frame: it can still be read
+                    self._end_watch(number, Compacted(watch.after, batches[0].revision))
+                    break
+                watch.after = taken[-1].revision if taken else max(watch.after, keeper.revision)
+                if len(taken) == len(batches) < BATCHES_MAX:
+                    watch.after = max(watch.after, keeper.revision)
+                    watch.is_behind = False
+
+    def _end_watch(self, number: int, why: StoreError) -> None:
+        del self.watches[number]
+        self.server.store.end_watch()
+        self.send(wire.Failed(number, why))
+
+
+def _piece(read: Callable[[Span, int, int], Page], request: wire.Search) -> wire.Piece:
+    page = read(request.span, request.revision, request.limit)
+    size = 0
+    for index, entry in enumerate(page.entries):
+        size += len(entry.key) + len(entry.value) + 40
+        if size > PIECE_BYTES and index:
+            return wire.Piece(Page(page.revision, page.entries[:index], page.more), is_cut=True)
+    return wire.Piece(page)
+
+
+def _fitting(batches: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    """As many of the first as make a frame of ordinary size."""
+    size = 0
+    for index, batch in enumerate(batches):
+        size += sum(len(each.key) + 40 + (len(each.entry.value) if each.entry else 0) for each in batch.changes)
+        if size > PIECE_BYTES and index:
+            return batches[:index]
+    return batches
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

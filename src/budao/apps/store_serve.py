@@ -1,0 +1,55 @@
+"""`budao store serve`: one store on one folder, until somebody says that it is enough."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from budao.aio import StoreServer, read_token, server_tls
+from budao.model import BadSettings
+
+
+async def serve(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token_file: Path | None = None,
+    token_variable: str | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    authority: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is in flight. Prints one line once it listens.
+
+    Raises:  BadSettings, StoreRefused, Unreadable, before anything is served.
+    """
+    token = read_token(file=token_file, environment=token_variable)
+    if (certificate is None) != (key is None):
+        raise BadSettings([("tls", "a certificate and its key go together, only one of them is given")])
+    if authority is not None and certificate is None:
+        raise BadSettings([("tls", "an authority for clients needs a certificate and key for the server as well")])
+    tls = None if certificate is None or key is None else server_tls(certificate, key, authority=authority)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopping.set)
+    try:
+        async with StoreServer(folder, host=host, port=port, token=token, tls=tls) as server:
+            if as_json:
+                said = json.dumps({"host": host, "port": server.port, "folder": str(folder), "pid": os.getpid()})
+            else:
+                safety = f"{'TLS' if tls else 'no TLS'}, {'token' if token else 'no token'}"
+                said = f"store {folder} listens on {server.name} ({safety}), process {os.getpid()}"
+            print(said, flush=True)
+            await stopping.wait()
+            if not as_json:
+                print("stopping: finishing what is in flight", file=sys.stderr, flush=True)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
