@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from budao.adapters._whereabouts import advertised_host
+from budao.adapters.stores import open_store
 from budao.aio import Drainer, Port, Registrar, Store, StoreSource, Traffic
 from budao.discovery import Address, DrainPolicy, DrainProof, Instance, RegistrarPolicy, new_id
 from budao.model import BadSettings, Stage
@@ -99,7 +100,7 @@ class Membership:
 
         Raises:  BadSettings if it is not clear where others reach it; DuplicateInstance; StoreError.
         """
-        store = self._store = await _opened(self._given) if isinstance(self._given, str) else self._given
+        store = self._store = open_store(self._given) if isinstance(self._given, str) else self._given
         url = self._given if isinstance(self._given, str) else store.name
         try:
             instance = self.place.instance(bound_host=bound_host, bound_port=bound_port, store=url, rng=Random())
@@ -133,14 +134,6 @@ class Membership:
         if self._store is not None and isinstance(self._given, str):
             await self._store.aclose()
         self._store = None
-
-
-async def _opened(url: str) -> Store:
-    from budao.adapters.stores import open_store
-
-    opened: Any = open_store(url)
-    store: Store = await opened if asyncio.iscoroutine(opened) else opened
-    return store
 
 
 async def answers(host: str, port: int) -> None:
