@@ -26,8 +26,10 @@ GOOD_EVIDENCE = log((1.0 - USUAL_SHARE_MIN) / (1.0 - FAILING_SHARE))
 """What a good reply takes away from the evidence of failing."""
 STRIKES_MAX = 3
 """Failures in a row that make the evidence last longer; each adds one half-life to the half-life."""
-USE = 0.2
+USE = 0.1
 """What a pick adds to a place, in calls, only to take turns among equals; half of it is gone a round of picks later."""
+USE_MAX = 0.3
+"""So much counts at most: turns must not carry calls to a server that is really slower, or far away."""
 
 
 class _Live(Place):
@@ -43,7 +45,6 @@ class _Live(Place):
         "penalty",
         "queue",
         "reports",
-        "response_s",
         "scale",
         "service_s",
         "step",
@@ -51,6 +52,7 @@ class _Live(Place):
         "use",
         "use_step",
         "wait",
+        "wait_s",
     )
 
     def __init__(self, endpoint: Endpoint, joined_at: float) -> None:
@@ -61,7 +63,7 @@ class _Live(Place):
         self.queue = 0.0  # as the server said last
         self.load_at = -inf
         self.service_s = 0.0
-        self.response_s = 0.0
+        self.wait_s = 0.0  # of a reply, beyond the service time
         self.learned_at = -inf
         self.evidence = 0.0  # of failing: log odds above the prior
         self.strikes = 0
@@ -112,7 +114,8 @@ class LiveCost:
     - `service` and `queue` are what the server says in its replies; where it says nothing, they are the response time
       and this client's own calls in flight, and `sees` says so. Queues add this client's calls in flight, once for each
       client there seems to be, because others decide alike. `wait` is response time less service time.
-    - What is old fades towards the mean of all, so that nobody is forgotten for a bad or a good day long ago.
+    - What is old fades: queues towards the mean of all, service times towards the best, since who is thought slow is
+      not asked, and only hope finds out that it is fast again.
     - `failing` is 1 + prior odds · exp(evidence): each failure adds the logarithm of how much likelier it is from a
       failing endpoint than from any; a good reply takes some away. When all fail, a failure says nothing. Failed replies
       teach nothing else: a server that fails fast does not look fast. From `eject_penalty` on it counts as ejected, and
@@ -142,7 +145,7 @@ class LiveCost:
         self._sweep_at = -inf
         self._swept_at = -inf
         self._mean_queue = 0.0
-        self._mean_service_s = SERVICE_FIRST_S
+        self._best_service_s = SERVICE_FIRST_S
         self._mean_weight = 1.0
         self._mean_capacity = 0.0
         self._own_level = 0.0
@@ -209,9 +212,11 @@ class LiveCost:
             service_s = took_s
             if load is not None:
                 live.queue, live.load_at, service_s = load.in_flight, now, load.service_s
+            # From what is still believed, not from what was learned last: one good reply after a long silence is enough.
+            believed_s, wait_s = self._believed(live, now)
             alpha = self.policy.service_alpha if live.learned_at > -inf else 1.0
-            live.service_s += alpha * (service_s - live.service_s)
-            live.response_s += alpha * (took_s - live.response_s)
+            live.service_s = believed_s + alpha * (service_s - believed_s)
+            live.wait_s = wait_s + alpha * (max(0.0, took_s - service_s) - wait_s)
             live.learned_at = now
         if live.index >= 0:
             self._score(live, now)
@@ -272,20 +277,25 @@ class LiveCost:
             self.policy.doubted_factor if live.endpoint.is_doubted else 1.0
         )
 
+    def _believed(self, live: _Live, now: float) -> tuple[float, float]:
+        """Its service time and its wait, faded since it last said something."""
+        fades = exp2((live.learned_at - now) / self.policy.service_half_life_s)
+        best_s = self._best_service_s
+        return best_s + (live.service_s - best_s) * fades, live.wait_s * fades
+
     def _score(self, live: _Live, now: float) -> None:
         policy = self.policy
         mean = self._mean_queue
         queue = mean + (live.queue - mean) * exp2((live.load_at - now) / policy.load_half_life_s)
-        mean = self._mean_service_s
-        service_s = mean + (live.service_s - mean) * exp2((live.learned_at - now) / policy.service_half_life_s)
+        service_s, wait_s = self._believed(live, now)
         share = self._share(live, now)
         factor = self._factor(live)
         if not self.is_panicking:
             factor *= live.penalty
         live.use_step = USE / share
         live.step = (self.clients + USE) / share
-        live.base = base = 1.0 + (queue + live.in_flight * self.clients) / share + live.use
-        live.wait = max(0.0, live.response_s - live.service_s) * factor
+        live.base = base = 1.0 + (queue + live.in_flight * self.clients) / share + min(USE_MAX, live.use)
+        live.wait = wait_s * factor
         live.scale = service_s * factor
         self._scores[live.index] = live.wait + live.scale * base * base
 
@@ -311,18 +321,18 @@ class LiveCost:
             self._score(live, now)
 
     def _take_means(self, places: Iterable[_Live], span_s: float) -> None:
-        own = said = service_s = 0.0
-        reporting = known = 0
+        own = said = 0.0
+        best_s = inf
+        reporting = 0
         for live in places:
             own += live.in_flight
             if live.reports:
                 said += live.queue
                 reporting += 1
-            if live.learned_at > -inf:
-                service_s += live.service_s
-                known += 1
+            if live.learned_at > -inf and live.service_s < best_s:
+                best_s = live.service_s
         self._mean_queue = said / reporting if reporting else 0.0
-        self._mean_service_s = service_s / known if known else SERVICE_FIRST_S
+        self._best_service_s = best_s if best_s < inf else SERVICE_FIRST_S
         kept = exp2(-span_s / MEANS_HALF_LIFE_S)
         self._own_level = own + (self._own_level - own) * kept
         self._said_level = said + (self._said_level - said) * kept

@@ -24,7 +24,7 @@ class LiveCostPolicy:
     load_half_life_s: float = 1.0
     """What a server said of its queue counts half as much, against the mean of all, after this span."""
     service_half_life_s: float = 5.0
-    """What is known of an endpoint's service time fades towards the mean of all in this way while it is not tried."""
+    """What is known of an endpoint's service time fades towards the best of all in this way while it is not tried."""
     failure_half_life_s: float = 10.0
     """Evidence of failing fades in this way while an endpoint is not tried."""
     failing_prior: float = 0.03
