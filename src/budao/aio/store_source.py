@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from random import Random
 from typing import Final, TypeVar
@@ -107,7 +107,7 @@ class StoreSource:
     def name(self) -> str:
         return self.store.name
 
-    async def follow(self, service: str) -> AsyncIterator[Sighting]:
+    async def follow(self, service: str) -> AsyncGenerator[Sighting, None]:
         readable: dict[str, Instance] = {}
         span = instances_span(self.namespace, service)
         async with aclosing(follow(self.store, span, rng=self._rng)) as news:
@@ -128,7 +128,7 @@ class StoreSource:
                 else:
                     yield Changed(fact.revision, tuple(put), tuple(gone))
 
-    async def watchers(self, service: str) -> AsyncIterator[tuple[Watcher, ...]]:
+    async def watchers(self, service: str) -> AsyncGenerator[tuple[Watcher, ...], None]:
         """Who follows a service and up to where, now and each time that has changed, for ever.
 
         While the store is away it says nothing. Close the iterator (`aclosing`) when done.
