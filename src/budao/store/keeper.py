@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self, overload
+from typing import Final, Self, overload
 
 from budao.model import Mono
 from budao.store.commands import Answer, Command, Commit, Compact, Grant, Revoke
@@ -30,6 +30,9 @@ from budao.store.values import (
     Result,
     Span,
 )
+
+REVOKES_MAX: Final = 256
+"""Leases that end in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +236,11 @@ class Keeper:
         return self._leases.next_end()
 
     def wake(self, now: Mono) -> tuple[Revoke, ...]:
-        """The commands that time asks for: leases that have run out, the earliest first. Asked again until applied."""
-        return tuple(map(Revoke, self._leases.overdue(now)))
+        """The commands that time asks for: leases that have run out, the earliest first. Asked again until applied.
+
+        So many at a time at most, so that a crowd that ends at once does not hold up everybody else.
+        """
+        return tuple(map(Revoke, self._leases.overdue(now, REVOKES_MAX)))
 
     # ------------------------------------------------------------------------------------------------- helpers
 

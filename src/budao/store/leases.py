@@ -96,10 +96,10 @@ class Leases:
                 return until
         return None
 
-    def overdue(self, now: Mono) -> tuple[int, ...]:
-        """The leases that have run out, the earliest first."""
+    def overdue(self, now: Mono, limit: int) -> tuple[int, ...]:
+        """The leases that have run out, the earliest first, and no more than so many."""
         found: list[tuple[Mono, int]] = []
-        while (end := self.next_end()) is not None and end <= now:
+        while len(found) < limit and (end := self.next_end()) is not None and end <= now:
             found.append(heappop(self._line))
         for each in found:  # still alive: they are named again until they are dropped
             heappush(self._line, each)

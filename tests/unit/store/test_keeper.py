@@ -245,6 +245,20 @@ def test_leases_run_out_the_earliest_first() -> None:
     assert keeper.wake(Mono(200.0)) == (Revoke(2), Revoke(3), Revoke(1))
 
 
+def test_a_crowd_of_leases_ends_in_parts() -> None:
+    keeper = Keeper()
+    for _ in range(600):
+        keeper.apply(Grant(0, 5.0), T0)
+    ended = []
+    while due := keeper.wake(Mono(200.0)):
+        ended.append(len(due))
+        assert keeper.wake_at() == 105.0
+        for revoke in due:
+            keeper.apply(revoke, Mono(200.0))
+    assert ended == [256, 256, 88]
+    assert keeper.wake_at() is None
+
+
 def test_a_key_put_with_another_lease_moves_and_without_one_is_free() -> None:
     keeper = Keeper()
     keeper.apply(Grant(1, 5.0), T0)
