@@ -219,6 +219,10 @@ class FederatedSet:
         keys = {slot[:2] for part in self._parts.values() for slot in part.slots if not slot[2]}
         return {key: found for key in sorted(keys) if (found := self.seen(key)) is not None}
 
+    def own_ids(self, service: str) -> list[str]:
+        """The instances of a service that this cluster claims."""
+        return [slot[1] for slot in self._own.slots if slot[0] == service and not slot[2]]
+
     def contents(self) -> dict[str, tuple[Position, dict[Slot, Write]]]:
         """All parts as they stand; equal in two copies that know the same."""
         return {cluster: (part.position, dict(part.slots)) for cluster, part in self._told()}
