@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from contextlib import aclosing
 from contextvars import copy_context
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -17,6 +18,7 @@ from budao.model import (
     BreakerOpen,
     BudgetSpent,
     CallRefused,
+    NobodyThere,
     NoRoom,
     Priority,
     Refusal,
@@ -120,6 +122,16 @@ class RpcBudgetSpent(RpcRefused, BudgetSpent):
     """`BudgetSpent`, and an RPC error."""
 
 
+class RpcNobodyThere(RpcRefused, NobodyThere):
+    """`NobodyThere`, and an RPC error."""
+
+    def __init__(self, target: str, refusal: Refusal, found: str = "") -> None:
+        Exception.__init__(self, target, refusal, found)
+
+    def __reduce__(self) -> tuple[type[RpcNobodyThere], tuple[str, Refusal, str]]:  # type: ignore[override]
+        return type(self), (self.target, self.refusal, self.found)
+
+
 class RpcTimedOut(TimedOut, _Status):
     """`TimedOut`, and an RPC error with DEADLINE_EXCEEDED."""
 
@@ -142,6 +154,8 @@ def as_rpc(error: CallRefused | TimedOut) -> RpcRefused | RpcTimedOut:
         return error
     if isinstance(error, TimedOut):
         return RpcTimedOut(error.target, error.after_s)
+    if isinstance(error, NobodyThere):
+        return RpcNobodyThere(error.target, error.refusal, error.found)
     return _AS_RPC.get(type(error), RpcRefused)(error.target, error.refusal)
 
 
@@ -359,3 +373,17 @@ class Wrapped:
         if method in self._made or len(self._made) < METHODS_MAX:
             self._made[method] = (handler, guarded)
         return guarded
+
+
+def written(behavior: Any) -> Any:
+    """A generator as a coroutine that writes: everything then happens in the one task that serves the call.
+
+    grpc leaves a generator whose caller went away to the collector, and a place would be held until then.
+    """
+
+    async def serve(request: Any, servicer: Any) -> None:
+        async with aclosing(behavior(request, servicer)) as messages:
+            async for message in messages:
+                await servicer.write(message)
+
+    return serve

@@ -29,6 +29,7 @@ from budao.adapters._http import (
     time_left_s,
     translated,
 )
+from budao.adapters._pool import one_call
 from budao.model import CallRefused, TimedOut, context
 from budao.protect import Guard
 
@@ -151,6 +152,9 @@ class Guarded(Generic[RequestT, ResponseT, InnerT]):
         """What the caller gets to see instead of `error`, and can catch by the library's names."""
         if isinstance(error, NotSent):
             return error.error
+        foreign: type[Exception] = self.LIBRARY.TransportError
+        if isinstance(error, foreign):
+            return error  # from a transport further in, which has translated it
         if isinstance(error, TimedOut):
             return translated(error, self.LIBRARY.ReadTimeout)
         return translated(error, self.LIBRARY.TransportError)
@@ -165,7 +169,8 @@ class SyncGuarded(Guarded[RequestT, ResponseT, InnerT]):
         tries: Tries[ResponseT] = Tries()
         answer: ResponseT | None = None
         try:
-            answer = self._send(request, tries)
+            with one_call():
+                answer = self._send(request, tries)
         except (CallRefused, TimedOut) as error:
             said = self._translated(error)
             raise said from said.__cause__
@@ -215,7 +220,8 @@ class AsyncGuarded(Guarded[RequestT, ResponseT, InnerT]):
         tries: Tries[ResponseT] = Tries()
         answer: ResponseT | None = None
         try:
-            answer = await self._send(request, tries)
+            with one_call():
+                answer = await self._send(request, tries)
         except (CallRefused, TimedOut) as error:
             said = self._translated(error)
             raise said from said.__cause__

@@ -1,4 +1,8 @@
-"""A guarding middleware for aiohttp's client: `aiohttp.ClientSession(middlewares=[guard_middleware(guard)])`.
+"""Middlewares for aiohttp's client, one that guards and one that balances.
+
+    aiohttp.ClientSession(middlewares=[guard_middleware(guard), pool_middleware(pool)])
+
+In this order a retry or a hedge of the guard goes to an endpoint that was not tried for this call yet.
 
 Errors of the client stay aiohttp's own. What the guard raises can be caught by aiohttp's names as well: `CallRefused` as
 `aiohttp.ClientConnectionError`, `TimedOut` as `aiohttp.ServerTimeoutError`.
@@ -29,10 +33,13 @@ from budao.adapters._http import (
     time_left_s,
     translated,
 )
-from budao.model import CallRefused, TimedOut, context
+from budao.adapters._pool import CONNECTS_MAX, Pools, Trip, one_call, pool_of, tried_so_far
+from budao.aio import Pool
+from budao.model import CallRefused, NobodyThere, TimedOut, context
 from budao.protect import Guard
+from budao.wire import LOAD
 
-__all__ = ["guard_middleware"]
+__all__ = ["guard_middleware", "pool_middleware"]
 
 _THEIRS = (aiohttp.ClientError, OSError, CallRefused, TimedOut)
 
@@ -97,7 +104,8 @@ def guard_middleware(
         tries: Tries[ClientResponse] = Tries()
         answer: ClientResponse | None = None
         try:
-            answer = await send(request, handler, tries)
+            with one_call():
+                answer = await send(request, handler, tries)
         except (CallRefused, TimedOut) as error:
             said = _translated(error)
             raise said from said.__cause__
@@ -109,10 +117,86 @@ def guard_middleware(
     return guarded
 
 
+def pool_middleware(
+    pools: Pool | Pools,
+    *,
+    key: Callable[[ClientRequest], bytes | None] | None = None,
+    bad: Collection[int] = BAD,
+    connects_max: int = CONNECTS_MAX,
+) -> ClientMiddlewareType:
+    """A client middleware that sends each request to an endpoint of a pool.
+
+    - `pools` is a pool, whose service is then the host in a URL ("http://inventory/stock"), or several by host. A request
+      for any other host is sent on as it is.
+    - `key` is for balancers that keep equal keys together.
+    - `bad` are the statuses that count against an endpoint.
+    - A call that could not be sent since nobody accepted the connection goes to another endpoint at once, `connects_max`
+      in all, whatever its method. Give the session a short `ClientTimeout(sock_connect=1.0)`: a machine that is gone
+      never answers.
+
+    The Host header stays what the URL said, so that virtual hosts work; over TLS that is also the name the certificate
+    must be for, unless the request has a `server_hostname`.
+    """
+    bad = frozenset(bad)
+
+    async def pooled(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        pool = pool_of(pools, request.url.raw_host or "")
+        if pool is None:
+            return await handler(request)
+        tried, here = tried_so_far(), set[str]()
+        while True:
+            try:
+                trip = Trip(pool, tried, None if key is None else key(request))
+            except NobodyThere as error:
+                raise translated(error, aiohttp.ClientConnectionError) from None
+            here.add(trip.endpoint.id)
+            try:
+                response = await handler(_addressed(request, trip))
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                trip.end(failed=True)
+                if len(here) >= connects_max or all(each.id in here for each in pool.endpoints()):
+                    raise
+                continue
+            except (aiohttp.ClientError, OSError):
+                trip.end(failed=True)
+                raise
+            except Exception:
+                trip.drop()
+                raise
+            except BaseException:
+                trip.cancelled()
+                raise
+            trip.answered(response.headers.get(LOAD), failed=response.status in bad)
+            _end_with(response, trip)
+            return response
+
+    return pooled
+
+
+def _addressed(request: ClientRequest, trip: Trip) -> ClientRequest:
+    """The request, to the endpoint. The body is shared: a try that did not connect has not touched it."""
+    sent = copy.copy(request)
+    sent.url = request.url.with_host(trip.endpoint.host).with_port(trip.endpoint.port)
+    if request.is_ssl() and request.server_hostname is None:
+        sent.server_hostname = request.url.raw_host
+    return sent
+
+
+def _end_with(response: ClientResponse, trip: Trip) -> None:
+    """The endpoint has the call until the body is through, and the blame if it breaks off."""
+    connection, content = response.connection, response.content
+    if connection is None:  # all of it has come
+        trip.end()
+        return
+    connection.add_callback(lambda: trip.end(failed=not content.is_eof() and _broke(content.exception())))
+
+
 def _translated(error: CallRefused | TimedOut) -> Exception:
     """What the caller gets to see instead of `error`, and can catch by the library's names."""
     if isinstance(error, NotSent):
         return error.error
+    if isinstance(error, aiohttp.ClientError):
+        return error  # from a middleware further in, which has translated it
     if isinstance(error, TimedOut):
         return translated(error, aiohttp.ServerTimeoutError)
     return translated(error, aiohttp.ClientConnectionError)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
-from contextlib import aclosing
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -26,6 +25,7 @@ from budao.adapters._grpc import (
     Plan,
     RpcBreakerOpen,
     RpcBudgetSpent,
+    RpcNobodyThere,
     RpcNoRoom,
     RpcRefused,
     RpcShed,
@@ -33,12 +33,13 @@ from budao.adapters._grpc import (
     RpcTooLate,
     as_rpc,
 )
+from budao.adapters._pool import begin_call
 from budao.adapters.grpc import guard_sync
 from budao.model import CallRefused, TimedOut, context
 from budao.protect import Block, Guard
 
 __all__ = [
-    "FAILURES", "RpcBreakerOpen", "RpcBudgetSpent", "RpcNoRoom", "RpcRefused", "RpcShed", "RpcTimedOut", "RpcTooLate",
+    "FAILURES", "RpcBreakerOpen", "RpcBudgetSpent", "RpcNoRoom", "RpcNobodyThere", "RpcRefused", "RpcShed", "RpcTimedOut", "RpcTooLate",
     "ServerInterceptor", "client_interceptors",
 ]  # fmt: skip
 
@@ -89,7 +90,9 @@ class ServerInterceptor(aio.ServerInterceptor):
                 return guard_sync(self._guard, self._failures, method, behavior, streams=handler.response_streaming)
             if not handler.response_streaming:
                 return _serve_unary(self._guard, self._failures, method, behavior)
-            return _serve_stream(self._guard, self._failures, method, _written(behavior) if is_generator else behavior)
+            return _serve_stream(
+                self._guard, self._failures, method, _grpc.written(behavior) if is_generator else behavior
+            )
 
         return wrap
 
@@ -134,6 +137,7 @@ class _UnaryUnary(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         # This is the task of this very call, so what is set here ends with it.
         context.deadline.set(self._plan.until(client_call_details.timeout))
+        begin_call()
         try:
             answer = await self._send(continuation, client_call_details, request)
         except Aside as aside:
@@ -347,20 +351,6 @@ def _serve_stream(guard: Guard, failures: Container[StatusCode], method: str, be
             raise
         else:
             held.end(_grpc.status_in(servicer) or StatusCode.OK)
-
-    return serve
-
-
-def _written(behavior: Any) -> Any:
-    """A generator as a coroutine that writes: everything then happens in the one task that serves the call.
-
-    grpc leaves a generator whose caller went away to the collector, and a place would be held until then.
-    """
-
-    async def serve(request: Any, servicer: Any) -> None:
-        async with aclosing(behavior(request, servicer)) as messages:
-            async for message in messages:
-                await servicer.write(message)
 
     return serve
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 from random import Random
 from typing import Any, Protocol
@@ -48,10 +49,12 @@ class Pool:
         self.clock = clock
         self._machine = PoolMachine(balancer, service=service, protocol=protocol)
         self._lock = threading.Lock()
+        self._forgotten: deque[Picked] = deque()
         self._where: Any = _Fixed()
         self._seen: object = None
         if hasattr(where, "roster"):
             self._where = where
+            self._machine.service = where.roster.service
         else:
             self._seen = self._where.roster
             self._machine.renew_fixed(_checked(where), Mono(clock()))
@@ -86,10 +89,8 @@ class Pool:
         """
         now = Mono(self.clock())
         with self._lock:
-            roster = self._where.roster
-            if roster is not self._seen:
-                self._machine.renew(roster, now)
-                self._seen = roster
+            if self._where.roster is not self._seen or self._forgotten:
+                self._catch_up(now)
             picked = self._machine.pick(now, key=key, avoid=avoid)
             if picked is None:
                 raise self._machine.nobody()
@@ -109,6 +110,18 @@ class Pool:
         with self._lock:
             self._machine.drop(picked, now)
 
+    def forget(self, picked: Picked) -> None:
+        """The call is dropped, with the next pick: for collectors, which may run while the lock is held."""
+        self._forgotten.append(picked)
+
+    def _catch_up(self, now: Mono) -> None:
+        roster = self._where.roster
+        if roster is not self._seen:
+            self._machine.renew(roster, now)
+            self._seen = roster
+        while self._forgotten:
+            self._machine.drop(self._forgotten.popleft(), now)
+
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints that calls may go to at this moment."""
         return tuple(each.endpoint for each in self.view().endpoints)
@@ -117,10 +130,7 @@ class Pool:
         """How things stand, for metrics; they are pulled and never pushed."""
         now = Mono(self.clock())
         with self._lock:
-            roster = self._where.roster
-            if roster is not self._seen:
-                self._machine.renew(roster, now)
-                self._seen = roster
+            self._catch_up(now)
             return self._machine.view()
 
     def explain(self) -> str:

@@ -1,0 +1,128 @@
+"""What the clients that pick from a pool have in common: who was tried, what a reply tells, how a call ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from budao.aio import Pool
+from budao.discovery import Picked
+from budao.model import Endpoint, context
+from budao.wire import parse_load
+
+CONNECTS_MAX: Final = 3
+"""Endpoints tried for one call that could not be sent at all."""
+CONNECT_MAX_S: Final = 1.0
+"""How long one of them may take to answer the first packet, in seconds; a machine that is gone never does."""
+
+_LATE_S = 0.001  # a timer that ends a call may ring this much early
+
+_tried: ContextVar[set[str] | None] = ContextVar("budao_tried", default=None)
+
+Pools = Mapping[str, Pool]
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """All tries within, retries and hedges on whatever thread or task, are tries of one call."""
+    token = _tried.set(set())
+    try:
+        yield
+    finally:
+        _tried.reset(token)
+
+
+def begin_call() -> None:
+    """The same, where the context ends with the call."""
+    _tried.set(set())
+
+
+def tried_so_far() -> set[str]:
+    """The ids that tries of this call went to, to be added to; a new set outside of one."""
+    tried = _tried.get()
+    return set() if tried is None else tried
+
+
+def pool_of(pools: Pool | Pools, host: str) -> Pool | None:
+    """The pool that stands for a host; None for a host that is just that.
+
+    A pool alone stands for its service, and one that has no name for every host.
+    """
+    if isinstance(pools, Pool):
+        return pools if pools.service in {"", host} else None
+    return pools.get(host)
+
+
+class Trip:
+    """One try on its way to one endpoint. Whatever comes first ends it; what comes later is too late."""
+
+    __slots__ = ("_failed", "_load", "_picked", "_pool", "_took_s", "_until", "endpoint")
+
+    def __init__(self, pool: Pool, tried: set[str], key: bytes | None = None) -> None:
+        """Picks an endpoint.
+
+        Raises:  NobodyThere.
+        """
+        self._picked: Picked | None = None
+        self._picked = picked = pool.pick(key=key, avoid=tried)
+        self._pool = pool
+        self._until = context.deadline.get()
+        self._failed = False
+        self._load: str | None = None
+        self._took_s: float | None = None
+        self.endpoint: Endpoint = picked.endpoint
+        tried.add(picked.endpoint.id)
+
+    def answered(self, load: str | None, *, failed: bool) -> None:
+        """The answer began, with what the server said of its load; how slowly somebody reads it is not its latency."""
+        if self._picked is not None:
+            self._took_s = self._pool.clock() - self._picked.since
+            self._load = load
+            self._failed = failed
+
+    def told(self, load: str | None) -> None:
+        """The load came after the answer began."""
+        self._load = load
+
+    def end(self, *, failed: bool = False) -> None:
+        """The call ended: as the answer said, or worse."""
+        picked, self._picked = self._picked, None
+        if picked is not None:
+            load = None if self._load is None else parse_load(self._load)
+            self._pool.settle(picked, failed=failed or self._failed, load=load, took_s=self._took_s)
+
+    def drop(self) -> None:
+        """It was never sent, or its caller left."""
+        picked, self._picked = self._picked, None
+        if picked is not None:
+            self._pool.drop(picked)
+
+    def cancelled(self) -> None:
+        """Somebody ended it. When that was the deadline the endpoint is to blame; else it may just be a hedge that won."""
+        if self._pool.clock() >= self._until - _LATE_S:
+            self.end(failed=True)
+        else:
+            self.drop()
+
+    def __del__(self) -> None:
+        # For a reply that was neither read nor closed: nobody else would give its place back.
+        if self._picked is not None:
+            self._pool.forget(self._picked)
+
+
+class QuickConnect:
+    """The timeouts of a request with a shorter one for connecting; each is looked up when its phase begins."""
+
+    __slots__ = ("_connect_max_s", "_own")
+
+    def __init__(self, own: Any, connect_max_s: float) -> None:
+        self._own = own
+        self._connect_max_s = connect_max_s
+
+    def get(self, name: str, default: float | None = None, /) -> float | None:
+        own_s: float | None = self._own.get(name, default)
+        if name != "connect":
+            return own_s
+        return self._connect_max_s if own_s is None else min(own_s, self._connect_max_s)
