@@ -38,6 +38,7 @@ class _Live(Place):
     __slots__ = (
         "base",
         "evidence",
+        "fades_s",
         "index",
         "joined_at",
         "learned_at",
@@ -66,6 +67,7 @@ class _Live(Place):
         self.wait_s = 0.0  # of a reply, beyond the service time
         self.learned_at = -inf
         self.evidence = 0.0  # of failing: log odds above the prior
+        self.fades_s = 1.0  # half-life of the evidence; set by each failure
         self.strikes = 0
         self.penalty = 1.0
         self.use = 0.0
@@ -199,9 +201,15 @@ class LiveCost:
         live: _Live = close(choice)
         self._ended += 1.0
         if failed:
-            self._bad += 1.0
+            if live.learned_at == -inf and not live.strikes:
+                # One that never answered well has no credit: as likely to be failing as not.
+                live.evidence += log(1.0 / self.policy.failing_prior)
+                live.strikes = 1
             live.strikes = min(STRIKES_MAX, live.strikes + 1)
+            # Clients that met the same failure together do not all come back together.
+            live.fades_s = self.policy.failure_half_life_s * live.strikes * (0.75 + self._rng.random() / 2)
             live.evidence = min(self._evidence_max, live.evidence + self._surprise())
+            self._bad += 1.0  # after that: this failure is no reason to find it usual
             live.penalty = self._penalty_of(live)
         else:
             if live.evidence > 0.0:
@@ -313,7 +321,7 @@ class LiveCost:
         for live in places:
             live.use *= turns
             if live.evidence > 0.0:
-                live.evidence *= exp2(-span_s / (policy.failure_half_life_s * max(1, live.strikes)))
+                live.evidence *= exp2(-span_s / live.fades_s)
                 live.penalty = self._penalty_of(live)
                 ejected += live.penalty >= policy.eject_penalty
         self.is_panicking = ejected > policy.panic_share * len(places)
