@@ -27,6 +27,7 @@ CONNECT_S: Final = 1.0
 PULSE_S: Final = 1.0
 """An endpoint that has been silent for so long while something is under way is asked whether it lives."""
 TICK_S: Final = 0.25
+SETTLE_S: Final = 0.02
 PAUSE_MIN_S: Final = 0.02
 PAUSE_MAX_S: Final = 0.5
 
@@ -198,6 +199,8 @@ class Link:
                 task.cancel()
         with suppress(Exception):
             await self._channel.close()
+        # What was cancelled is handed in by a thread of gRPC a moment later, and a loop that is closed by then logs it.
+        await asyncio.sleep(SETTLE_S)
 
 
 class Links:

@@ -24,6 +24,7 @@ from budao.adapters._etcd_leases import Renewals
 from budao.adapters._etcd_links import Link, Links, Metadata
 from budao.adapters._etcd_said import Lost, Turn, happened, understood
 from budao.adapters._etcd_watches import Watches, entry_of, span_of
+from budao.aio import is_loopback
 from budao.model import Checks, RemoteWireError
 from budao.store import (
     NUMBER_MAX,
@@ -139,6 +140,12 @@ class EtcdStore:
         check.number("silence_max_s", silence_max_s, 1.25, 3_600.0)
         check.number("away_max_s", away_max_s, 0.1, 86_400.0)
         check.count("reply_bytes_max", reply_bytes_max, 4 * 1024 * 1024, 2**31 - 1)
+        if password is not None and tls is None:
+            for endpoint in endpoints:
+                host = endpoint.rpartition(":")[0].strip("[]")
+                check.need(
+                    is_loopback(host), "tls", f"the password would travel to {host!r} in the clear; give Tls(...)"
+                )
         check.done()
         self.name = f"etcd {','.join(endpoints)}"
         self._username = username

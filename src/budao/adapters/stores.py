@@ -103,7 +103,8 @@ def _remote(endpoints: tuple[str, ...], token: str | None, files: TlsFiles | ssl
         if files.server_name is not None:
             _bad("server_name is for etcd; a budao store is checked by the name in the URL")
         context = client_tls(files.authority, certificate=files.certificate, key=files.key)
-    return RemoteStore(endpoints, token=token, tls=context)
+    first, *more = (_host_and_port(each) for each in endpoints)
+    return RemoteStore(*first, token=token, tls=context, more=more)
 
 
 def _etcd(endpoints: tuple[str, ...], username: str | None, password: str | None, files: TlsFiles | None) -> Store:
@@ -161,6 +162,11 @@ def _endpoint(text: str, scheme: str) -> str:
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         _bad(f"{text!r}: the port is a number from 1 to 65535")
     return f"{host}:{port}"
+
+
+def _host_and_port(endpoint: str) -> tuple[str, int]:
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _tls_in(scheme: str, query: str) -> TlsFiles | None:

@@ -43,14 +43,21 @@ def test_etcd_is_named_by_its_endpoints_and_has_a_usual_port() -> None:
     assert name.startswith("etcd a.example:2379,b.example:2380,[::1]:9,[::1]:2379 ")
 
 
+def test_a_budao_store_is_named_by_its_servers() -> None:
+    name = name_of("budao://127.0.0.1:7420,[::1]:7421", BUDAO_STORE_TOKEN="sesame sesame sesame")
+    assert "127.0.0.1:7420" in name
+    assert "sesame" not in name
+    assert "in the clear" in problem_of("budao://a.example:7420", BUDAO_STORE_TOKEN="sesame sesame sesame")
+
+
 def test_a_password_in_the_line_is_taken_and_never_shown() -> None:
-    name = name_of("etcd://root:s%40cret,@a:1")
+    name = name_of("etcds://root:s%40cret,@a:1")
     assert "cret" not in name
     assert "root" not in name
 
 
 def test_a_password_from_around_goes_with_the_name_in_the_line() -> None:
-    assert name_of("etcd://root@a:1", BUDAO_STORE_PASSWORD="sesame").startswith("etcd a:1")
+    assert name_of("etcd://root@[::1]:1", BUDAO_STORE_PASSWORD="sesame").startswith("etcd [::1]:1")
     assert "needs a password" in problem_of("etcd://root@a:1")
     with pytest.raises(BadSettings, match="needs a user name"):
         open_store("etcd://a:1", password="sesame", environment={})
@@ -81,6 +88,7 @@ def test_a_password_from_around_goes_with_the_name_in_the_line() -> None:
         ("etcds://a:1?trust=all", "'trust' is not one of"),
         ("etcds://a:1?key=", "key is empty"),
         ("budao://root:sesame@a:1", "takes a token"),
+        ("etcd://root:sesame@a:1", "in the clear"),
         ("etcd://" + ",".join(["a:1"] * 65), "the bound is 64"),
     ],
 )
