@@ -128,6 +128,7 @@ class Federation:
     def forget(self, cluster: str) -> None:
         """Takes a cluster out, here and at all who hear of it; it can come back only when it is started anew."""
         keys = self.shared.forget(cluster)
+        self.shared.settle(keys)
         self.changed(keys)
 
     def remove(self, service: str, id: str) -> bool:  # noqa: A002 - the word everybody uses

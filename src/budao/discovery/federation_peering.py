@@ -174,6 +174,8 @@ class Peering:
         self._vector: dict[str, Position] | None = None
         self._forgotten: dict[str, int] = {}
         self._is_waiting = False
+        self._sent: dict[str, Position] = {}
+        """Up to where each part was sent: what the peer had no room for is not sent again until it has changed."""
         self._pieces: list[Delta] = []
         self._pieces_writes = 0
 
@@ -225,6 +227,7 @@ class Peering:
             return self._greet(frame, fact.is_trusted, now)
         if isinstance(frame, Digest):
             self._vector, self._forgotten, self._is_waiting = dict(frame.vector), dict(frame.forgotten), False
+            self._sent = {}
             self.shared.acknowledge(self.cluster, frame.vector)
             return self._tell()
         if isinstance(frame, Ack):
@@ -268,10 +271,13 @@ class Peering:
         if not self.is_open or self._vector is None or self._is_waiting:
             return ()
         delta = self.shared.delta_since(self._vector, self._forgotten)
+        news = tuple(span for span in delta.spans if self._sent.get(span.cluster) != (span.epoch, span.counter))
+        delta = Delta(news, delta.forgotten)
         if not delta.spans and not delta.forgotten:
             return ()
         self._is_waiting = True
         self._forgotten |= delta.forgotten
+        self._sent |= {span.cluster: (span.epoch, span.counter) for span in news}
         return tuple(map(Send, pieces(delta, self.policy.writes_max)))
 
     def _collect(self, piece: Piece, now: Mono) -> tuple[Effect, ...]:

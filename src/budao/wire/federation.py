@@ -13,7 +13,7 @@ from budao.discovery import Instance, federation, federation_peering
 from budao.model import LocalWireError, RemoteWireError
 from budao.wire.instances import format_instance, parse_instance
 from budao.wire.packing import pack, unpack
-from budao.wire.store_codec import Plain, flag, many, number, octets, parts, span_s, text, wrong
+from budao.wire.store_codec import Plain, flag, many, octets, parts, span_s, text, wrong
 
 PROTOCOL: Final = "budao-federation"
 LENGTH_BYTES: Final = 4
@@ -23,6 +23,8 @@ FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """No frame is longer. Writes in one are bounded too, by the policy's `writes_max`, so this is seldom near."""
 NAME_BYTES_MAX: Final = 255
 CLUSTERS_MAX: Final = 10_000
+COUNT_MAX: Final = 2**62
+"""No epoch or counter is larger, so that one can always be added to it."""
 
 HELLO, DIGEST, PIECE, ACK, PING, BYE = range(6)
 
@@ -200,6 +202,13 @@ def _parse_write(value: Plain) -> federation.Write:
 def _position(value: Plain) -> federation.Position:
     epoch, counter = parts(value, 2, "a position")
     return number(epoch, "an epoch"), number(counter, "a counter")
+
+
+def number(value: Plain, what: str) -> int:
+    """A whole number from 0 that can still be counted on."""
+    if type(value) is not int or not 0 <= value <= COUNT_MAX:
+        raise wrong(what, value)
+    return value
 
 
 def _name(value: Plain, what: str) -> str:

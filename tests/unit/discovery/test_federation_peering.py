@@ -92,6 +92,22 @@ def test_what_a_peer_has_sent_is_not_sent_back() -> None:
     assert other.handle(LocalChange(), Mono(1.0)) == ()
 
 
+def test_what_a_peer_has_no_room_for_is_not_sent_again_and_again() -> None:
+    one = peering("east", is_dialling=True)
+    other = peering("west", is_dialling=False, shared=FederatedSet("west", 1, FederationPolicy(elements_max=2)))
+    one.wake(Mono(0.0))
+    other.handle(Connected(), Mono(0.0))
+    talk(one, other, one.handle(Connected(), Mono(0.0)), Mono(0.0))
+    for id_ in "abc":
+        one.shared.put(instance(id_))
+    assert talk(one, other, one.handle(LocalChange(), Mono(1.0)), Mono(1.0)) == 3
+    assert other.shared.left_out == 1
+    assert one.handle(LocalChange(), Mono(1.0)) == ()
+    one.shared.withdraw(("shop", "a"))
+    talk(one, other, one.handle(LocalChange(), Mono(2.0)), Mono(2.0))
+    assert other.shared.contents() == one.shared.contents()
+
+
 def test_silence_is_taken_for_death_and_the_next_try_is_jittered() -> None:
     one, _ = connected()
     effects: tuple[Effect, ...] = ()

@@ -112,3 +112,8 @@ def test_another_protocol_on_the_port_is_named_and_never_held() -> None:
 
 def test_a_token_is_in_no_repr() -> None:
     assert "secret" not in repr(Hello("east", 1, "secret"))
+
+
+def test_a_counter_nothing_could_be_added_to_is_refused() -> None:
+    with pytest.raises(RemoteWireError, match="an epoch cannot be"):
+        parse_frame(pack([3, {"east": [2**63, 1]}]))
