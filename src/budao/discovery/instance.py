@@ -93,7 +93,7 @@ class Instance:
 
 def _is_text(value: object) -> TypeGuard[str]:
     # A lone surrogate has no UTF-8, and would fail much later, in a codec.
-    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value))
 
 
 def _name(check: Checks, name: str, value: object) -> None:
