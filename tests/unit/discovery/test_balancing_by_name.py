@@ -180,3 +180,15 @@ def test_every_name_makes_a_balancer_that_has_nothing_to_pick_from_at_first(name
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
     with pytest.raises(BadSettings, match="'best' is not one of live-cost, round-robin"):
         balancer("best", Random(1))
+
+
+def test_prequal_counts_each_use_of_a_report_as_one_more_in_flight() -> None:
+    chooser = renewed(Prequal(Random(1), uses_max=5), pool(1.0, 1.0))
+    for name, other, took_s in (("s00", "s01", 0.01), ("s01", "s00", 0.02)):
+        choice = chooser.pick(Mono(0.0), avoid={other})
+        assert choice is not None
+        assert choice.endpoint.id == name
+        chooser.settle(choice, took_s, False, Load(0, took_s), Mono(0.0))
+    # Both idle: the fastest. That one crowded by a call: the other. Both crowded: the least, and so in turns.
+    row = [choice.endpoint.id for _ in range(4) if (choice := chooser.pick(Mono(0.0)))]
+    assert row == ["s00", "s01", "s00", "s01"]

@@ -307,6 +307,14 @@ def test_many_clients_are_noticed_by_how_much_more_servers_have_than_is_ones_own
         balancer._sweep(now)
         balancer.settle(choice, 0.01, False, Load(3 if each % 2 else 2, 0.01), now)
     assert 6.0 <= balancer.clients <= 14.0
+    held = balancer.pick(Mono(10.0))
+    assert held is not None
+    counted = {each.id: each.queue for each in balancer.explain(Mono(10.0))}
+    balancer.renew(pool(4), Mono(10.0))  # makes the scores anew, from the calls in flight
+    anew = {each.id: each.queue for each in balancer.explain(Mono(10.0))}
+    others = max(queue for name, queue in anew.items() if name != held.endpoint.id)
+    assert anew[held.endpoint.id] >= others + 0.9 * balancer.clients
+    assert counted[held.endpoint.id] == pytest.approx(anew[held.endpoint.id], abs=1.0)
 
 
 def test_settings_that_cannot_be_are_all_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from heapq import heapify, heapreplace
 from typing import TypeVar
 
 from budao.discovery.balancing.places import Place, Places
@@ -37,9 +38,30 @@ def turn_now(places: Sequence[Turning]) -> float:
 class RoundRobin(Places[Turning]):
     """Each in turn, in proportion to the weights. Learns nothing."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._row: list[tuple[float, int, Turning]] = []  # a heap: the next turn of each, and its number among equals
+
     def _made(self, endpoint: Endpoint, now: Mono) -> Turning:  # noqa: ARG002 - a protocol's argument
         return Turning(endpoint, turn_now(self._places))
 
+    def _renewed(self, now: Mono) -> None:  # noqa: ARG002
+        self._row = [(each.turn + _step(each), number, each) for number, each in enumerate(self._places)]
+        heapify(self._row)
+
     def _chosen(self, now: Mono, key: bytes | None, avoid: Container[str]) -> Turning:  # noqa: ARG002
-        allowed = self._allowed(avoid)
-        return take_turn(allowed, [each.endpoint.weight or 1.0 for each in allowed])
+        row = self._row
+        if avoid == () or row[0][2].endpoint.id not in avoid:
+            turn, number, place = row[0]
+            heapreplace(row, (turn + _step(place), number, place))
+        else:
+            found = min(row, key=lambda each: (each[2].endpoint.id in avoid, each[:2]))
+            turn, number, place = found
+            row[row.index(found)] = (turn + _step(place), number, place)
+            heapify(row)
+        place.turn = turn
+        return place
+
+
+def _step(place: Turning) -> float:
+    return 1.0 / (place.endpoint.weight or 1.0)
