@@ -72,7 +72,7 @@ async def grpc_service() -> None:
 
     from budao.adapters.grpc_registration import CountedCalls, registered_server
 
-    async def stock(request: bytes, context: Any) -> bytes:
+    async def stock(_request: bytes, _context: Any) -> bytes:
         await asyncio.sleep(WORK_S)
         return b"ok"
 

@@ -44,6 +44,9 @@ App = Callable[..., Awaitable[None]]
 class ServerPort(Protocol):
     """What the server around the application can be told."""
 
+    hears_before_it_closes: bool
+    """Whether a WebSocket must not be waiting for a message when it is closed."""
+
     async def stop_accepting(self) -> None: ...
     async def close_idle(self) -> None: ...
     def after_reply(self, scope: Scope, send: Any) -> None:
@@ -52,6 +55,8 @@ class ServerPort(Protocol):
 
 class NoServer:
     """A server that cannot be told anything."""
+
+    hears_before_it_closes = False
 
     async def stop_accepting(self) -> None: ...
     async def close_idle(self) -> None: ...
@@ -166,7 +171,7 @@ class Registered:
         self._open[task] = exchange
         self.drainer.traffic.enter()
         try:
-            await self.app(exchange.scope, receive, exchange.send)
+            await self.app(exchange.scope, exchange.heard(receive), exchange.send)
         except asyncio.CancelledError:
             if not exchange.is_cut:
                 raise
@@ -294,7 +299,7 @@ class Registered:
 class _Exchange:
     """One request or WebSocket on its way through."""
 
-    __slots__ = ("_owner", "is_cut", "raw_send", "scope", "started", "was_closed")
+    __slots__ = ("_hearing", "_owner", "_said", "is_cut", "raw_send", "scope", "started", "was_closed")
 
     def __init__(self, owner: Registered, scope: Scope, send: Any) -> None:
         self._owner = owner
@@ -303,6 +308,24 @@ class _Exchange:
         self.started = False
         self.is_cut = False
         self.was_closed = False
+        self._hearing: asyncio.Future[Any] | None = None
+        self._said = asyncio.Event()
+
+    def heard(self, receive: Any) -> Any:
+        """`receive`, or one that `close` can interrupt where the server needs that."""
+        if self.scope["type"] != "websocket" or not self._owner.server.hears_before_it_closes:
+            return receive
+
+        async def hear() -> Any:
+            if not self.was_closed:
+                self._hearing = asyncio.ensure_future(receive())
+                await asyncio.wait({self._hearing})
+                if not self._hearing.cancelled():
+                    return self._hearing.result()
+            await self._said.wait()  # an application that ends first would end the connection without our code
+            return {"type": "websocket.disconnect", "code": SERVICE_RESTART}
+
+        return hear
 
     async def send(self, message: Any) -> None:
         if self.was_closed:
@@ -318,7 +341,13 @@ class _Exchange:
         """Ends a WebSocket, which would last for ever; the server tells the application that its peer is gone."""
         if self.scope["type"] == "websocket" and not self.was_closed:
             self.was_closed = True
-            await self.raw_send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
+            if self._hearing is not None and not self._hearing.done():
+                self._hearing.cancel()
+                await asyncio.wait({self._hearing})
+            try:
+                await self.raw_send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
+            finally:
+                self._said.set()
 
 
 async def _answer(send: Any, text: str, status: int, is_last: bool) -> None:

@@ -40,6 +40,8 @@ def run(app: App, **options: Any) -> None:
 
 
 class _Port:
+    hears_before_it_closes = True
+
     async def stop_accepting(self) -> None:
         """Not yet: see the module."""
 

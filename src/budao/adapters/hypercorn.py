@@ -46,6 +46,8 @@ def run(app: App, config: hypercorn.Config) -> None:
 
 
 class _Port:
+    hears_before_it_closes = False
+
     def __init__(self) -> None:
         self.closed = asyncio.Event()
         self._going: set[asyncio.Task[None]] = set()

@@ -21,6 +21,8 @@ __all__ = ["DrainingServer", "run", "serve"]
 class DrainingServer(uvicorn.Server):
     """A `uvicorn.Server` whose end is a drain."""
 
+    hears_before_it_closes = False
+
     def __init__(self, config: uvicorn.Config, app: Registered) -> None:
         super().__init__(config)
         self._app = app
