@@ -249,3 +249,19 @@ def test_a_writer_whose_calendar_went_back_is_heard_again() -> None:
     level([east, west])
     assert (east.renewals, east.epoch) == (1, 901)
     assert list(west.visible()) == list(east.visible()) == [KEYS[1]]
+
+
+def test_who_missed_more_removals_than_the_log_holds_gets_the_part_whole() -> None:
+    home, away = FederatedSet("east", 1, SMALL), FederatedSet("west", 1, SMALL)
+    for number in range(10):
+        home.put(instance(("shop", f"i{number}")))
+    exchange(away, home)
+    for number in range(5):
+        home.remove(("shop", f"i{number}"))
+    assert [span.base for span in home.delta_since(away.digest()).spans if span.cluster == "east"] == [None]
+    exchange(away, home)
+    assert away.contents() == home.contents()
+    # A part that came whole has no log of what was before it, so it is passed on whole as well.
+    late = FederatedSet("south", 1, SMALL)
+    late.absorb(FederatedSet("east", 1).delta_since({}))
+    assert [span.base for span in away.delta_since(late.digest()).spans if span.cluster == "east"] == [None]
