@@ -208,7 +208,7 @@ class JournalFolder:
         except OSError as problem:
             return self._take_back(problem)
         try:
-            os.fdatasync(self._file)
+            self._sync()
         except OSError as problem:
             if problem.errno in NO_SPACE:
                 return self._take_back(problem)
@@ -217,6 +217,9 @@ class JournalFolder:
         self._end += len(record)
         self._index += 1
         return None
+
+    def _sync(self) -> None:
+        os.fdatasync(self._file)
 
     def _take_back(self, problem: OSError) -> Failure:
         """Cuts the journal back to its last good record, for good, so that a refused command never comes back."""

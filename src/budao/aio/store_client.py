@@ -129,23 +129,24 @@ class RemoteStore:
     # ------------------------------------------------------------------------------------------------- requests
 
     async def read(self, span: Span, *, revision: int = 0, limit: int = 0) -> Page:
-        for _ in range(READS_MAX):
-            piece = await self._search(span, revision, limit)
-            if not piece.is_cut:
-                return piece.page
-            first, entries = piece.page.revision, list(piece.page.entries)
+        tries = 1 if revision else READS_MAX
+        while True:
+            tries -= 1
             try:
-                while piece.is_cut:
-                    rest = Span(entries[-1].key + "\0", span.stop)
-                    piece = await self._search(rest, revision or first, limit and limit - len(entries))
-                    entries += piece.page.entries
+                return await self._read_once(span, revision, limit)
             except Compacted:
-                # It has moved on so fast that the revision of the first piece is forgotten.
-                if revision:
+                # It moves on so fast that the revision of the first piece is forgotten before the last is read.
+                if not tries:
                     raise
-            else:
-                return Page(first, tuple(entries), piece.page.more)
-        raise StoreAway(self.name, f"it changes faster than this span can be read, in {READS_MAX} tries")
+
+    async def _read_once(self, span: Span, revision: int, limit: int) -> Page:
+        piece = await self._search(span, revision, limit)
+        first, entries = piece.page.revision, list(piece.page.entries)
+        while piece.is_cut:
+            rest = Span(entries[-1].key + "\0", span.stop)
+            piece = await self._search(rest, revision or first, limit and limit - len(entries))
+            entries += piece.page.entries
+        return Page(first, tuple(entries), piece.page.more)
 
     async def _search(self, span: Span, revision: int, limit: int) -> wire.Piece:
         return _is(wire.Piece, await self._ask(wire.Search(span, revision, limit), "read", is_safe=True))

@@ -124,7 +124,9 @@ class DurableStore:
         for note in files.notes:
             log.warning("%s: %s", self.name, note)
         self._away = None
-        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
+        self._tasks = [asyncio.create_task(self._write(files)), asyncio.create_task(self._keep_time())]
+        for task in self._tasks:
+            task.add_done_callback(self._crashed)
         return self
 
     async def __aexit__(
@@ -258,10 +260,8 @@ class DurableStore:
 
     # ------------------------------------------------------------------------------------- what runs here
 
-    async def _write(self) -> None:
+    async def _write(self, files: JournalFolder) -> None:
         loop = asyncio.get_running_loop()
-        files = self._files
-        assert files is not None, "it is open"
         while True:
             if not self._queue:
                 if self._away is not None:
@@ -322,6 +322,16 @@ class DurableStore:
                     self._ending.discard(command.lease)
             elif not answered.done():
                 answered.set_exception(StoreAway(self.name, problem, may_have_taken_effect=may_have))
+
+    def _crashed(self, task: asyncio.Task[None]) -> None:
+        """A mistake of ours must not leave anybody waiting."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.critical("%s: stops for a mistake of its own", self.name, exc_info=error)
+        self._away = f"it has stopped for a mistake of its own: {error!r}"
+        group, self._queue = self._queue, []
+        self._fail(group, self._away, False)
+        self._tell()
 
     async def _rotate(self, files: JournalFolder) -> None:
         loop = asyncio.get_running_loop()

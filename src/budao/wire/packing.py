@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @cache
 def _msgpack() -> ModuleType:
     try:
-        import msgpack
+        import msgpack  # type: ignore[import-untyped]
     except ImportError as missing:
         raise BadSettings([("store", "needs the package msgpack: pip install 'budao[store]'")]) from missing
     found: ModuleType = msgpack
