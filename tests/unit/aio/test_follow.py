@@ -100,6 +100,8 @@ def test_a_store_that_is_away_is_told_as_lost_once_and_as_followed_when_it_is_ba
             assert not waiting.done(), "the same reason is not said twice"
             store.come_back()
             assert await waiting == Followed(2, (), {"a/1": entry("a/1", 2)}, is_list=True)
+            store.go_away("it sleeps")
+            assert await anext(told) == lost, "the same reason is said again once it was over"
 
     run(story())
 

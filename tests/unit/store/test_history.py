@@ -41,6 +41,12 @@ def test_bytes_count_what_only_the_past_needs() -> None:
     assert grown(StorePolicy(history_bytes_max=CHANGE_BYTES + 7 * each - 1), 8, 100).compacted > 0
 
 
+def test_what_is_forgotten_makes_room_in_bytes() -> None:
+    each = CHANGE_BYTES + 1 + 100
+    history = grown(StorePolicy(history_bytes_max=8 * each), 1_000, 100)
+    assert len(history.since(ALL, history.compacted)) >= 6
+
+
 def test_a_step_larger_than_the_bound_leaves_no_history() -> None:
     history = grown(StorePolicy(history_bytes_max=1_000), 3, 2_000)
     assert history.compacted == 4

@@ -209,6 +209,16 @@ def test_a_full_store_refuses_more_and_still_takes_away() -> None:
     assert len(keeper) == 2
 
 
+def test_a_store_above_its_bounds_lets_go_of_some_and_keeps_the_rest_changing() -> None:
+    keeper = Keeper(StorePolicy(entries_max=1, value_bytes_max=4, txn_bytes_max=4096, bytes_max=3))
+    keeper.replay(Commit(Txn(then=tuple(Put(key, b"1234") for key in "abc"))), T0)
+    commit(keeper, Put("a", b"4321"))
+    commit(keeper, Delete(Span.one("b")))
+    commit(keeper, Delete(Span.one("c")), Put("d", b"12"))
+    with pytest.raises(StoreRefused, match="3 keys"):
+        commit(keeper, Put("e", b""))
+
+
 def test_a_lease_that_is_not_renewed_takes_its_keys_along_at_one_revision() -> None:
     keeper = Keeper()
     lease = keeper.apply(Grant(0, 5.0), T0)
