@@ -15,6 +15,7 @@ from typing import Final, Self
 from budao.aio.latest import Latest
 from budao.aio.memory_store import monotonic
 from budao.aio.source import Source
+from budao.aio.store_source import heard
 from budao.discovery import DirectoryMachine, DirectoryPolicy, Roster, Sighting, WentAway, new_id
 from budao.discovery import directory as deciding
 from budao.model import Clock, Mono
@@ -87,6 +88,8 @@ class Directory:
             asyncio.create_task(self._follow(), name=f"budao directory {self.service}"),
             asyncio.create_task(self._acknowledge(), name=f"budao acknowledgements {self.service}"),
         )
+        for task in self._tasks:
+            task.add_done_callback(heard)
         return self
 
     async def __aexit__(

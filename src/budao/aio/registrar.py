@@ -12,7 +12,7 @@ from typing import Self
 
 from budao.aio.memory_store import monotonic
 from budao.aio.store import Store
-from budao.aio.store_source import answered
+from budao.aio.store_source import answered, heard
 from budao.discovery import DuplicateInstance, Instance, RegistrarPolicy, Registration, new_incarnation
 from budao.discovery import registration as deciding
 from budao.model import Clock, RemoteWireError, Stage
@@ -75,7 +75,7 @@ class Registrar:
         Waits for as long as the store is away; put a time limit around it if there is one. Announced again meanwhile, it
         answers the revision of the later stage.
         """
-        assert self._task is not None, "announce inside the block"
+        assert self._task is not None and not self._task.done(), "announce inside the block"
         published: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(published)
         self._feed(deciding.AskedFor(stage))
@@ -88,6 +88,7 @@ class Registrar:
     async def __aenter__(self) -> Self:
         assert self._task is None, "a registrar is entered once"
         self._task = asyncio.create_task(self._run(), name=f"budao registrar {self.instance.id}")
+        self._task.add_done_callback(heard)
         try:
             await self._enter()
         except BaseException:

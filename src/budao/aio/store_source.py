@@ -75,6 +75,12 @@ async def answered(store: str, asked: Awaitable[T], within_s: float) -> T:
         raise StoreAway(store, f"no answer within {within_s:.3g} s", may_have_taken_effect=True) from error
 
 
+def heard(task: asyncio.Task[None]) -> None:
+    """Logs how a task of ours crashed; nobody waits for it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s crashed", task.get_name(), exc_info=error)
+
+
 class StoreSource:
     """A `Source` on a store. Any number of directories on one event loop may share it; the store stays the caller's."""
 
@@ -98,7 +104,7 @@ class StoreSource:
         self._acknowledging: asyncio.Task[None] | None = None
         self._lease = 0
         self._standing: dict[tuple[str, str], int] = {}
-        """The revision each watcher acts on, as it shall stand in the store."""
+        """The revision each watcher acts on, as it shall stand in the store; 0 for one that shall stand there no more."""
         self._unsaid: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         """Watchers whose revision does not stand there yet, and who waits for that."""
         self._news = asyncio.Event()
@@ -150,18 +156,19 @@ class StoreSource:
     async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:
         """Says up to where `watcher` acts on what it has seen; revision 0 says that it watches no more.
 
-        Raises:  StoreError if that does not stand in the store; say it again.
+        Raises:  StoreError if that does not stand in the store; say it again. LocalWireError for a name too long.
         """
+        watcher_key(self.namespace, service, watcher)  # a name that cannot be a key fails here, and alone
         key = (service, watcher)
-        if revision == 0:
-            await self._retire(key)
+        if revision == 0 and key not in self._standing:
             return True
         self._standing[key] = revision
-        said = asyncio.get_running_loop().create_future()
+        said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unsaid.setdefault(key, []).append(said)
         self._news.set()
         if self._acknowledging is None or self._acknowledging.done():
             self._acknowledging = asyncio.create_task(self._keep_acknowledged(), name="budao acknowledgements")
+            self._acknowledging.add_done_callback(heard)
         await said
         return True
 
@@ -239,21 +246,23 @@ class StoreSource:
             self._lease = (await answered(self.name, self.store.grant(self._ttl_s), ANSWER_MAX_S)).id
         await asyncio.sleep(COALESCE_S)
         keys = list(self._unsaid)[:OPERATIONS_MAX]
-        saying = {key: self._standing[key] for key in keys if key in self._standing}
-        at = self._wall()
-        puts: list[Operation] = [
-            Put(watcher_key(self.namespace, *key), format_watcher(Watcher(key[1], revision, at)), self._lease)
-            for key, revision in saying.items()
-        ]
-        if puts:
-            await answered(self.name, self.store.commit(Txn(then=tuple(puts))), ANSWER_MAX_S)
-        for key in keys:
-            # Said again meanwhile, with a later revision: then it stays to be said.
-            if key in saying and self._standing.get(key) != saying[key]:
-                continue
-            for each in self._unsaid.pop(key, []):
+        saying = {key: self._standing[key] for key in keys}
+        operations = tuple(self._operation(key, revision) for key, revision in saying.items())
+        await answered(self.name, self.store.commit(Txn(then=operations)), ANSWER_MAX_S)
+        for key, revision in saying.items():
+            if self._standing[key] != revision:
+                continue  # it changed meanwhile, and stays to be said
+            if revision == 0:
+                del self._standing[key]
+            for each in self._unsaid.pop(key):
                 if not each.done():
                     each.set_result(None)
+
+    def _operation(self, key: tuple[str, str], revision: int) -> Operation:
+        place = watcher_key(self.namespace, *key)
+        if revision == 0:
+            return Delete(Span.one(place))
+        return Put(place, format_watcher(Watcher(key[1], revision, self._wall())), self._lease)
 
     def _fail(self, error: StoreError) -> None:
         for waiting in self._unsaid.values():
@@ -261,12 +270,3 @@ class StoreSource:
                 if not each.done():
                     each.set_exception(error)
             waiting.clear()
-
-    async def _retire(self, key: tuple[str, str]) -> None:
-        if self._standing.pop(key, None) is None:
-            return
-        for each in self._unsaid.pop(key, []):
-            if not each.done():
-                each.set_result(None)
-        delete = Delete(Span.one(watcher_key(self.namespace, *key)))
-        await answered(self.name, self.store.commit(Txn(then=(delete,))), ANSWER_MAX_S)

@@ -25,7 +25,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("host", ["a\0b", "h" * 256, "\ud800"])
 def test_a_host_that_no_resolver_takes_is_refused(host: str) -> None:
-    with pytest.raises(BadSettings, match="http.host"):
+    with pytest.raises(BadSettings, match=r"is not text|more than|do not print"):
         replace(PLAIN, addresses={"http": Address(host, 80)})
 
 
