@@ -44,7 +44,19 @@ class Kind(Enum):
 class Slot:
     """Where a field of a message goes: its number, its kind, and what 0 or absent means."""
 
-    __slots__ = ("always", "default", "index", "inner", "kind", "many", "name", "number", "tag")
+    __slots__ = (
+        "always",
+        "default",
+        "index",
+        "inner",
+        "is_varint",
+        "kind",
+        "many",
+        "name",
+        "number",
+        "tag",
+        "tag_number",
+    )
 
     def __init__(
         self, number: int, kind: Kind, *, inner: type[Any] | None = None, many: bool = False, always: bool = False
@@ -55,7 +67,9 @@ class Slot:
         self.many = many
         self.always = always
         """Whether it is written even when it is 0 or empty, unless it is None: a member of a `oneof`."""
-        self.tag = _varint(number << 3 | (VARINT if kind in {Kind.NUMBER, Kind.FLAG} else LENGTH))
+        self.is_varint = kind is Kind.NUMBER or kind is Kind.FLAG
+        self.tag_number = number << 3 | (VARINT if self.is_varint else LENGTH)
+        self.tag = _varint(self.tag_number)
         self.name = ""
         self.index = -1
         self.default: Any = None
@@ -127,8 +141,10 @@ class Plan:
             slot = cast("Slot", each.metadata["slot"])
             slot.name, slot.index, slot.default = each.name, index, each.default
             self.slots.append(slot)
-        self.by_number = {slot.number: slot for slot in self.slots}
-        assert len(self.by_number) == len(self.slots), f"a number is used twice in {message.__name__}"
+        self.by_tag = {slot.tag_number: slot for slot in self.slots}
+        assert len({slot.number for slot in self.slots}) == len(self.slots), (
+            f"a number is used twice in {message.__name__}"
+        )
         self.written = sorted(self.slots, key=lambda slot: slot.number)
         self.defaults = [slot.default for slot in self.slots]
 
@@ -172,33 +188,32 @@ def decode(message: type[MessageT], data: bytes) -> MessageT:
 def _decode(plan: Plan, data: bytes, at: int, end: int) -> Any:
     values = plan.defaults.copy()
     lists: dict[int, list[Any]] = {}
-    by_number = plan.by_number
+    slots = plan.by_tag
     while at < end:
         tag = data[at]
-        if tag < 0x80:
+        if tag < 0x80:  # here and below: a number of one byte, which most are, costs no call
             at += 1
         else:
             tag, at = _read_varint(data, at, end)
-        kind = tag & 7
-        if not 0 < tag >> 3 <= FIELD_NUMBER_MAX:
-            raise RemoteWireError(f"{plan.message.__name__}: {tag >> 3} is no number of a field")
-        slot = by_number.get(tag >> 3)
-        start = at
-        if kind == VARINT:
-            content, at = _read_varint(data, at, end)
-        elif kind == LENGTH:
-            content, start = _read_varint(data, at, end)
-            at = start + content
-        elif kind in FIXED_BYTES:
-            at += FIXED_BYTES[kind]
-            content = 0
-        else:
-            raise RemoteWireError(f"{plan.message.__name__}: wire type {kind} is not read here")
-        if at > end:
-            raise RemoteWireError(f"{plan.message.__name__}: field {tag >> 3} ends {at - end} bytes after its message")
+        slot = slots.get(tag)
         if slot is None:
+            at = _skipped(plan, tag, data, at, end)
             continue
-        value = _content(plan, slot, kind, content, data, start, at)
+        if at < end and data[at] < 0x80:
+            content = data[at]
+            at += 1
+        else:
+            content, at = _read_varint(data, at, end)
+        value: Any
+        if slot.kind is Kind.NUMBER:
+            value = content if content <= SIGNED_MAX else content - NUMBERS
+        elif slot.kind is Kind.FLAG:
+            value = content != 0
+        else:
+            start, at = at, at + content
+            if at > end:
+                raise RemoteWireError(f"{plan.message.__name__}.{slot.name} ends {at - end} bytes after its message")
+            value = _content(plan, slot, data, start, at)
         if slot.many:
             lists.setdefault(slot.index, []).append(value)
         else:
@@ -208,41 +223,54 @@ def _decode(plan: Plan, data: bytes, at: int, end: int) -> Any:
     return plan.message(*values)
 
 
-def _content(plan: Plan, slot: Slot, kind: int, content: int, data: bytes, start: int, end: int) -> object:
-    """What a known field holds."""
-    if kind != (VARINT if slot.kind in {Kind.NUMBER, Kind.FLAG} else LENGTH):
-        raise RemoteWireError(f"{plan.message.__name__}.{slot.name} has wire type {kind} and is a {slot.kind.value}")
-    match slot.kind:
-        case Kind.NUMBER:
-            return content if content <= SIGNED_MAX else content - NUMBERS
-        case Kind.FLAG:
-            return content != 0
-        case Kind.BYTES:
-            return data[start:end]
-        case Kind.TEXT:
-            try:
-                return data[start:end].decode()
-            except UnicodeDecodeError as error:
-                raise RemoteWireError(f"{plan.message.__name__}.{slot.name} is no UTF-8: {error.reason}") from error
-        case Kind.MESSAGE:
-            assert slot.inner is not None
-            return _decode(_plan(slot.inner), data, start, end)
+def _content(plan: Plan, slot: Slot, data: bytes, start: int, end: int) -> object:
+    """What a known field holds that has a length."""
+    if slot.inner is not None:
+        return _decode(_plan(slot.inner), data, start, end)
+    if slot.kind is Kind.BYTES:
+        return data[start:end]
+    try:
+        return data[start:end].decode()
+    except UnicodeDecodeError as error:
+        raise RemoteWireError(f"{plan.message.__name__}.{slot.name} is no UTF-8: {error.reason}") from error
+
+
+def _skipped(plan: Plan, tag: int, data: bytes, at: int, end: int) -> int:
+    """Where the next field begins, after one that is not known."""
+    number, kind = tag >> 3, tag & 7
+    if not 0 < number <= FIELD_NUMBER_MAX:
+        raise RemoteWireError(f"{plan.message.__name__}: {number} is no number of a field")
+    for slot in plan.slots:
+        if slot.number == number:
+            name = f"{plan.message.__name__}.{slot.name}"
+            raise RemoteWireError(f"{name} has wire type {kind}, which is not how {slot.kind.value} is written")
+    if kind == VARINT:
+        _, at = _read_varint(data, at, end)
+    elif kind == LENGTH:
+        length, at = _read_varint(data, at, end)
+        at += length
+    elif kind in FIXED_BYTES:
+        at += FIXED_BYTES[kind]
+    else:
+        raise RemoteWireError(f"{plan.message.__name__}: wire type {kind} is not read here")
+    if at > end:
+        raise RemoteWireError(f"{plan.message.__name__}: field {number} ends {at - end} bytes after its message")
+    return at
 
 
 def _written(slot: Slot, value: Any) -> bytes:
-    match slot.kind:
-        case Kind.NUMBER | Kind.FLAG:
-            return _varint(int(value))
-        case Kind.BYTES:
-            content = value
-        case Kind.TEXT:
-            try:
-                content = value.encode()
-            except UnicodeEncodeError as error:
-                raise LocalWireError(f"{slot.name} holds half a surrogate pair, which UTF-8 cannot write") from error
-        case _:
-            content = encode(value)
-    return _varint(len(content)) + bytes(content)
+    if slot.is_varint:
+        return _varint(int(value))
+    if slot.inner is not None:
+        content = encode(value)
+    elif slot.kind is Kind.BYTES:
+        content = bytes(value)
+    else:
+        try:
+            content = value.encode()
+        except UnicodeEncodeError as error:
+            raise LocalWireError(f"{slot.name} holds half a surrogate pair, which UTF-8 cannot write") from error
+    return _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:

@@ -181,8 +181,8 @@ def test_a_message_with_a_flaw_is_a_message_or_refused(captured: tuple[str, Any]
         ("0880", "end within a number"),
         ("08" + "ff" * 9 + "02", "more than 64 bits"),
         ("08" + "ff" * 10 + "01", "more than 64 bits"),
-        ("0a05", "ends 5 bytes after"),
-        ("0a00", "LeaseRevokeRequest.id has wire type 2 and is a int64"),
+        ("1205", "field 2 ends 5 bytes after"),
+        ("0a00", "LeaseRevokeRequest.id has wire type 2, which is not how int64 is written"),
         ("0b", "wire type 3"),
         ("0c", "wire type 4"),
         ("0e", "wire type 6"),
@@ -200,6 +200,11 @@ def test_bytes_that_break_a_rule_are_refused_with_the_rule(data: str, said: str)
 def test_text_that_is_no_utf_8_is_refused() -> None:
     with pytest.raises(RemoteWireError, match=r"Member\.name is no UTF-8"):
         decode(etcd.Member, b"\x12\x01\xff")
+
+
+def test_a_field_that_is_longer_than_its_message_is_refused() -> None:
+    with pytest.raises(RemoteWireError, match=r"KeyValue\.key ends 4 bytes after"):
+        decode(etcd.KeyValue, bytes.fromhex("0a0561"))
 
 
 def test_a_message_within_ends_where_its_length_says() -> None:
