@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import json
 import signal
 import sys
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from budao import __version__
+from budao.apps.extras import lacks
 from budao.apps.script import SECONDS_MAX, SECONDS_MIN
 from budao.apps.settings_files import check_file, show_file
+from budao.apps.store_commands import add_commands, add_settings
 
 if TYPE_CHECKING:
     from budao.apps.recording import Recording
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     guard.add_argument("--json", action="store_true", help="print the recording as JSON, and nothing else")
     guard.set_defaults(run=_demo_guard)
 
-    settings = commands.add_parser("settings", help="look at a settings file").add_subparsers(
+    settings = commands.add_parser("settings", help="look at settings, and change those in a store").add_subparsers(
         required=True, metavar="WHAT"
     )
     check = settings.add_parser("check", help="say every problem of a settings file")
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("name", metavar="NAME")
     show.set_defaults(run=lambda options: show_file(options.file, options.name))
+    add_settings(settings)
+    add_commands(commands)
     return parser
 
 
@@ -66,15 +69,8 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def missing(modules: Sequence[str]) -> list[str]:
-    """Those of the modules that are not installed."""
-    return [name for name in modules if importlib.util.find_spec(name) is None]
-
-
 def _demo_guard(options: argparse.Namespace) -> int:
-    lacking = missing(DEMO_NEEDS)
-    if lacking:
-        print(f"the demo needs {', '.join(lacking)}: pip install 'budao[demo]'", file=sys.stderr)
+    if lacks(DEMO_NEEDS, "demo"):
         return 2
     folder = options.out.absolute().parent
     if not folder.is_dir():  # better said now than after a minute

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from budao.apps import main
-from budao.apps.command import missing
+from budao.apps.extras import missing
 
 
 def refused(*arguments: str) -> int:

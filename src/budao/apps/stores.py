@@ -1,0 +1,101 @@
+"""Which store a command speaks to, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from budao.adapters.stores import TlsFiles, open_store
+from budao.aio import Store, read_token
+from budao.model import BadSettings, BudaoError
+from budao.store import StoreError
+
+URL_VARIABLE = "BUDAO_STORE"
+TOKEN_VARIABLE = "BUDAO_STORE_TOKEN"
+PASSWORD_VARIABLE = "BUDAO_STORE_PASSWORD"
+ASK_S = 10.0
+"""A command that only asks gives up after this, in seconds."""
+
+Work = Callable[[Store], Awaitable[int]]
+
+
+def add_options(parser: argparse.ArgumentParser, *, has_json: bool = True) -> None:
+    """The options of every command that speaks to a store."""
+    group = parser.add_argument_group("which store")
+    group.add_argument(
+        "--store",
+        default=os.environ.get(URL_VARIABLE, ""),
+        metavar="URL",
+        help=f"budao://HOST:PORT or etcd://HOST:PORT,... (default: ${URL_VARIABLE})",
+    )
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help=f"holds the token of a budao:// store (or ${TOKEN_VARIABLE})"
+    )
+    group.add_argument("--user", metavar="NAME", help=f"of an etcd:// store; its password is in ${PASSWORD_VARIABLE}")
+    group.add_argument("--ca", type=Path, metavar="FILE", help="whom to trust (PEM); switches TLS on")
+    group.add_argument("--cert", type=Path, metavar="FILE", help="who we are (PEM), if the store asks")
+    group.add_argument("--key", type=Path, metavar="FILE", help="its private key")
+    group.add_argument("--namespace", default="budao", metavar="NAME", help="first part of all keys (default budao)")
+    if has_json:
+        parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = False) -> int:
+    """Opens the store, does the work, closes it. The value is the exit status."""
+    if not options.store:
+        print(f"say which store: --store budao://127.0.0.1:7420, or set ${URL_VARIABLE}", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(_work(options, work, is_endless=is_endless))
+    except (StoreError, BadSettings) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except BudaoError as problem:
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool) -> int:
+    store = open_store(
+        options.store,
+        token=read_token(file=options.token_file),
+        tls=_tls(options),
+        username=options.user,
+    )
+    task = asyncio.ensure_future(work(store))
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, task.cancel)
+    try:
+        done, _ = await asyncio.wait((task,), timeout=None if is_endless else ASK_S)
+        if not done:
+            task.cancel()
+            print(
+                f"store {store.name}: no answer within {ASK_S:g} s; is it running, and is the address right?",
+                file=sys.stderr,
+            )
+            return 1
+        if task.cancelled():
+            return 0 if is_endless else 130
+        return task.result()
+    finally:
+        await asyncio.gather(task, return_exceptions=True)
+        await store.aclose()
+
+
+def _tls(options: argparse.Namespace) -> TlsFiles | None:
+    if options.ca is None and options.cert is None:
+        return None
+    return TlsFiles(authority=options.ca, certificate=options.cert, key=options.key)
