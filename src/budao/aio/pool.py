@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Protocol
 
 from budao.discovery import Balancer, Picked, PoolMachine, PoolView, Roster
+from budao.discovery import balancer as balancer_of
 from budao.model import Checks, Endpoint, Load, Mono
 
 
@@ -26,26 +27,26 @@ class Pool:
     One pool serves event loops and threads alike: its lock is held for a pick or a settling, never while anything waits.
 
     - `where` is a directory, or endpoints that stay as they are.
-    - `balancer` is `LiveCost` if not given; `zone` is where this client is, for that one.
+    - `balancer` is one, or the name of one ("round-robin"); `zone` is where this client is, for those that care.
     - `protocol` chooses among the addresses of an instance, by default its first.
     - `service` names the pool in errors if `where` does not.
+
+    Raises:  BadSettings for a balancer nobody knows, and for two endpoints with one id.
     """
 
     def __init__(
         self,
         where: HasRoster | Iterable[Endpoint],
         *,
-        balancer: Balancer | None = None,
+        balancer: Balancer | str = "live-cost",
         protocol: str = "",
         zone: str = "",
         service: str = "",
         clock: Callable[[], float] = time.perf_counter,
         rng: Random | None = None,
     ) -> None:
-        if balancer is None:
-            from budao.discovery.balancing.live_cost import LiveCost
-
-            balancer = LiveCost(rng=Random() if rng is None else rng, zone=zone)
+        if isinstance(balancer, str):
+            balancer = balancer_of(balancer, Random() if rng is None else rng, zone=zone)
         self.clock = clock
         self._machine = PoolMachine(balancer, service=service, protocol=protocol)
         self._lock = threading.Lock()
