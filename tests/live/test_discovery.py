@@ -314,6 +314,43 @@ def test_a_watcher_whose_lease_was_lost_says_again_where_it_stands() -> None:
     asyncio.run(run())
 
 
+def test_a_store_that_forgets_every_lease_costs_nobody_its_place() -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        names = ["a", "b", "c", "d", "e"]
+        registrars = [Registrar(store, copy(name), policy=QUICK) for name in names]
+        async with Directory(StoreSource(store), "orders") as directory:
+            for registrar in registrars:
+                await registrar.__aenter__()
+            await until(directory, lambda roster: ids(roster) == names)
+            for registrar in registrars:
+                await store.revoke(registrar.machine.lease)
+            # The first one looked like a single death; with the second it no longer did.
+            await until(directory, lambda roster: ids(roster) == names and roster.doubted != frozenset())
+            await until(directory, lambda roster: ids(roster) == names and roster.doubted == frozenset())
+            assert directory.machine.counts.doubted >= 2
+            for registrar in registrars:
+                await registrar.__aexit__(None, None, None)
+        await store.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_directory_that_was_open_for_a_moment_leaves_no_watcher_behind(url: str) -> None:
+    async def run() -> None:
+        async with opened(url) as store:
+            source = StoreSource(store)
+            for _ in range(3):
+                async with Directory(source, "orders", watcher="brief") as directory:
+                    await directory.ready()
+                    await asyncio.sleep(0)
+            async with Directory(source, "orders", watcher="long"):
+                await acknowledged(source, "orders", lambda found: [each.name for each in found] == ["long"])
+            await source.aclose()
+
+    asyncio.run(run())
+
+
 def test_a_directory_of_threads_lives_on_a_loop_of_its_own(url: str) -> None:
     seen: list[Roster] = []
 

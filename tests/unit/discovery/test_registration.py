@@ -197,6 +197,12 @@ def test_leaving_after_a_drain_announces_nothing_more() -> None:
     assert steps(machine, AskedToLeave()) == (Revoke(5),)
 
 
+def test_leaving_is_said_once_also_where_the_key_is_not_as_supposed() -> None:
+    machine = registered()
+    steps(machine, AskedToLeave())
+    assert steps(machine, held(left_s=20.0)) == (Revoke(5),)
+
+
 def test_leaving_while_the_store_is_away_waits_for_nothing() -> None:
     machine = registered()
     steps(machine, AskedToLeave())
