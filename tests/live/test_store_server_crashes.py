@@ -19,7 +19,7 @@ from tests.live.store_process import StoreProcess, serving
 
 PATIENCE_S = 60.0
 EVERYTHING = Span.prefix("")
-ROUNDS = 12
+ROUNDS = 8
 SEED = 2026
 
 
