@@ -120,6 +120,8 @@ async def through(cluster: Cluster, leader: Member, prefix: str, fault: Abstract
 
         looking = asyncio.create_task(look())
         writing = [asyncio.create_task(writers.write(store, str(n))) for n, store in enumerate(clients[:-1])]
+        for task in (looking, *writing):
+            exits.callback(task.cancel)
         await until(lambda: len(seen) >= 60, what="the watch sees what is written")
         with fault:
             began_at, before = time.monotonic(), max(writers.acknowledged.values())
