@@ -19,7 +19,10 @@ class Source(Protocol):
         """What is said about a service, for ever; it never raises for a source that is away, but says so."""
 
     async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:
-        """Says that `watcher` acts on everything up to `revision`; False where the source has no place to say it."""
+        """Says that `watcher` acts on everything up to `revision`; False where the source has no place to say it.
+
+        Revision 0 says that it watches no more.
+        """
 
     async def aclose(self) -> None:
         """Lets go of connections and tasks."""
