@@ -103,6 +103,7 @@ class Watches:
         self._reply_bytes_max = reply_bytes_max
         self._watches: set[_Watch] = set()
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._ids = count(1)
         # Of the stream that is open:
         self._outbox: Outbox | None = None
@@ -139,14 +140,19 @@ class Watches:
             self._watches.discard(watch)
             self._cancel(watch)
             if not self._watches and self._task is not None:
+                # Whoever watches next may come before this task has ended, and begins another.
                 self._task.cancel()
+                self._ending.add(self._task)
+                self._task.add_done_callback(self._ending.discard)
+                self._task = None
 
     async def aclose(self) -> None:
-        task = self._task
         self._end_all(StoreAway(self._name, "it is closed"))
-        if task is not None:
+        tasks = set(self._ending) if self._task is None else {*self._ending, self._task}
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if tasks:
+            await asyncio.wait(tasks)
 
     # -- the stream
 
@@ -222,7 +228,8 @@ class Watches:
             link.lost()
             raise
         finally:
-            self._outbox = None
+            if self._outbox is outbox:
+                self._outbox = None
             beating.cancel()
             link.shut(call)
             with suppress(asyncio.CancelledError):
