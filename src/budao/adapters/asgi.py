@@ -17,7 +17,7 @@ from random import Random
 from time import perf_counter
 from typing import Any, Protocol
 
-from budao.adapters.asgi_load import WORK
+from budao.adapters._load import wait_begins, wait_is_over
 from budao.adapters.asgi_routes import route_key
 from budao.model import CallRefused, Priority, TimedOut, Why, context
 from budao.protect import Guard
@@ -98,15 +98,12 @@ class GuardMiddleware:
         remaining, priority, trace = self._read(scope["headers"]) if self._trusted else (None, None, "")
         until = None if remaining is None else self.guard.clock() + remaining
         key = route_key(scope, self.app) if self._key is None else self._key(scope)
-        work = scope.get(WORK)  # of a LoadMiddleware around this: waiting for a place is no work
         exchange = _Exchange(receive, send, self._status_failed)
         token = context.trace.set(trace) if trace else None
         try:
-            if work is not None:
-                work.wait(perf_counter())
+            work = wait_begins()
             async with self.guard.block(key, until=until, priority=priority) as call:
-                if work is not None:
-                    work.go_on(perf_counter())
+                wait_is_over(work)
                 await exchange.run(self.app, scope, call)
         except CallRefused as refused:
             # Also a refusal from further in that nobody handled: it says what to do better than a 500 does.

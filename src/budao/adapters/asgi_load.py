@@ -8,38 +8,20 @@ An application with a queue of its own says so: `with waiting(): await places.ac
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from budao.discovery import LoadMeter, Work
-from budao.wire import LOAD, format_load
+from budao.adapters._load import waiting
+from budao.adapters._load import work as current
+from budao.discovery import LoadMeter
+from budao.wire import LOAD, load_text
 
 __all__ = ["LoadMiddleware", "waiting"]
 
-WORK = "budao.load"
-"""Where the scope of a request keeps its `Work`."""
-
 _LOAD = LOAD.encode()
-_work: ContextVar[Work | None] = ContextVar("budao_work", default=None)
 
 App = Callable[..., Awaitable[None]]
-
-
-@contextmanager
-def waiting() -> Iterator[None]:
-    """The request being served waits for a place here, which is no work. Outside of a request nothing happens."""
-    work = _work.get()
-    if work is None:
-        yield
-        return
-    work.wait(perf_counter())
-    try:
-        yield
-    finally:
-        work.go_on(perf_counter())
 
 
 class LoadMiddleware:
@@ -59,19 +41,20 @@ class LoadMiddleware:
             await self.app(scope, receive, send)
             return
         meter, tells = self.meter, self._tells
-        scope[WORK] = work = meter.begin(perf_counter())
-        token = _work.set(work)
+        work = meter.begin(perf_counter())
+        token = current.set(work)
 
         async def telling(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] < 500:
                     meter.learn(work, perf_counter())
-                if tells and (load := meter.load()) is not None:
-                    message["headers"] = [*message.get("headers", ()), (_LOAD, format_load(load).encode())]
+                if tells and (service_s := meter.service_s) is not None:
+                    text = load_text(meter.in_flight - 1, service_s).encode()  # without this one
+                    message["headers"] = [*message.get("headers", ()), (_LOAD, text)]
             await send(message)
 
         try:
             await self.app(scope, receive, telling)
         finally:
-            _work.reset(token)
+            current.reset(token)
             meter.end(work)

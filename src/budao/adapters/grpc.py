@@ -34,6 +34,7 @@ from budao.adapters._grpc import (
     RpcTooLate,
     as_rpc,
 )
+from budao.adapters._load import wait_begins, wait_is_over
 from budao.model import CallRefused, TimedOut, context
 from budao.protect import Guard
 
@@ -366,7 +367,9 @@ def _serve_unary(
     raised: Exception | None = None
     token = context.trace.set(trace)
     try:
+        work = wait_begins()
         with guard.block(method, until=until, priority=priority) as call:
+            wait_is_over(work)
             try:
                 response = behavior(request, servicer)
             except Exception as error:  # noqa: BLE001 - raised again below, once it is judged

@@ -33,6 +33,7 @@ from budao.adapters._grpc import (
     RpcTooLate,
     as_rpc,
 )
+from budao.adapters._load import wait_begins, wait_is_over
 from budao.adapters._pool import begin_call
 from budao.adapters.grpc import guard_sync
 from budao.model import CallRefused, TimedOut, context
@@ -299,7 +300,9 @@ def _serve_unary(guard: Guard, failures: Container[StatusCode], method: str, beh
         response: Any = None
         aborted: aio.AbortError | None = None
         try:
+            work = wait_begins()
             async with guard.block(method, until=until, priority=priority) as call:
+                wait_is_over(work)
                 try:
                     response = await behavior(request, servicer)
                 except asyncio.CancelledError as cancelled:
@@ -327,7 +330,9 @@ def _serve_stream(guard: Guard, failures: Container[StatusCode], method: str, be
         until = _grpc.until_of(started, servicer.time_remaining())
         context.trace.set(trace)
         try:
+            work = wait_begins()
             held = await _held(guard, guard.block(method, until=until, priority=priority), failures)
+            wait_is_over(work)
         except CallRefused as error:
             await _say_no(servicer, error)
             return

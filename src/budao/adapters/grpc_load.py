@@ -3,6 +3,8 @@
     grpc.aio.server(interceptors=[AioLoadInterceptor(), ServerInterceptor(guard)])
     grpc.server(executor, interceptors=[LoadInterceptor(), ServerInterceptor(guard)])
 
+Before a guard's interceptor they count calls that wait for a place there, and leave that wait out of the service time
+(but for streams of sync handlers). A service with a queue of its own says so: `with waiting(): await places.acquire()`.
 A call that is aborted tells nothing: its status is on its way before anything could be added.
 """
 
@@ -18,10 +20,12 @@ import grpc
 from grpc import aio
 
 from budao.adapters import _grpc
+from budao.adapters._load import waiting
+from budao.adapters._load import work as current
 from budao.discovery import LoadMeter, Work
 from budao.wire import LOAD, format_load
 
-__all__ = ["AioLoadInterceptor", "LoadInterceptor"]
+__all__ = ["AioLoadInterceptor", "LoadInterceptor", "waiting"]
 
 
 class _Told:
@@ -54,12 +58,14 @@ class _Told:
     def sync_unary(self, behavior: Any) -> Any:
         def serve(request: Any, servicer: Any) -> Any:
             work = self.begin()
+            token = current.set(work)
             try:
                 response = behavior(request, servicer)
                 if not _is_bad(servicer):
                     self.answered(work, servicer)
                 return response
             finally:
+                current.reset(token)
                 self.end(work)
 
         return serve
@@ -134,6 +140,7 @@ def _aio_unary(told: _Told, behavior: Any) -> Any:
 
     async def serve(request: Any, servicer: Any) -> Any:
         work = told.begin()
+        current.set(work)  # every call is served in a task of its own
         try:
             response = await behavior(request, servicer)
             if not _is_bad(servicer):

@@ -32,7 +32,8 @@ class Work:
     def worked_s(self, now: float) -> float:
         """The time it was worked on until `now`."""
         until = now if self._idle_since is None else self._idle_since
-        return max(0.0, until - self._began - self._idled_s)
+        worked_s = until - self._began - self._idled_s
+        return worked_s if worked_s > 0.0 else 0.0
 
     def close(self) -> None:
         """Marks it as ended."""

@@ -45,7 +45,7 @@ from budao.wire.kubernetes import (
     parse_slice_event,
     parse_slice_list,
 )
-from budao.wire.load import LOAD, format_load, parse_load
+from budao.wire.load import LOAD, format_load, load_text, parse_load
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -78,6 +78,7 @@ __all__ = [
     "instances_span",
     "joined",
     "journal",
+    "load_text",
     "next_index",
     "parse_health",
     "parse_index",

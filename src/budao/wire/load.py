@@ -40,6 +40,12 @@ def format_load(load: Load) -> str:
 
     Never fails, since it runs in every reply: a number below 0, or none at all, is written as 0.
     """
-    service_s = load.service_s if isfinite(load.service_s) else 0.0
-    service_ms = min(max(service_s, 0.0), SERVICE_MAX_S) * 1000.0
-    return f"in-flight={min(max(load.in_flight, 0), IN_FLIGHT_MAX)};service-ms={service_ms:.3f}"
+    return load_text(load.in_flight, load.service_s)
+
+
+def load_text(in_flight: int, service_s: float) -> str:
+    """The same of the bare numbers: a frozen value costs as much to make as its text."""
+    if not (0 <= in_flight <= IN_FLIGHT_MAX and 0.0 <= service_s <= SERVICE_MAX_S):
+        in_flight = min(max(in_flight, 0), IN_FLIGHT_MAX)
+        service_s = min(max(service_s, 0.0), SERVICE_MAX_S) if isfinite(service_s) else 0.0
+    return f"in-flight={in_flight};service-ms={service_s * 1000.0:.3f}"
