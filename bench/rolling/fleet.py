@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.rolling.load import CALLERS, Caller, HttpCaller, Late
-from bench.rolling.shared_store import shared
 from budao.adapters.registration import answers
-from budao.aio import Directory, MemoryStore, Registrar, StoreSource
+from budao.adapters.stores import open_store
+from budao.aio import Directory, Registrar, Store, StoreServer, StoreSource
 from budao.discovery import Address, Instance
 from tests.live.servers_http import free_port
 
@@ -45,15 +47,14 @@ class Fleet:
 
     def __init__(self, kind: str, drain: bool, *, lag_s: float, grace_s: float, size: int = 3) -> None:
         self.kind, self.drain, self.lag_s, self.grace_s, self.size = kind, drain, lag_s, grace_s, size
-        self.store = MemoryStore()
-        self.source = StoreSource(self.store)
         self.report = Report(kind, drain)
-        self.shared_port = 0
+        self.url = ""
+        self.store: Store
 
     async def start(self) -> Running:
         port = free_port()
         order = {
-            "kind": self.kind, "port": port, "store": self.shared_port,
+            "kind": self.kind, "port": port, "store": self.url,
             "drain": self.drain, "grace_s": self.grace_s, "lag_s": self.lag_s,
         }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
@@ -88,12 +89,17 @@ class Fleet:
     async def roll(self, rate: float, silent: Sequence[bool] = (False, True)) -> Report:
         """Restarts each once; there is a caller for each of `silent`, which says whether it cannot acknowledge."""
         async with AsyncExitStack() as stack:
-            self.shared_port = await stack.enter_async_context(shared(self.store))
-            stack.push_async_callback(self.source.aclose)
-            fleet = [await self.start() for _ in range(self.size)]
+            folder = stack.enter_context(TemporaryDirectory())
+            server = await stack.enter_async_context(StoreServer(Path(folder)))
+            self.url = server.name
+            self.store = open_store(self.url)
+            stack.push_async_callback(self.store.aclose)
+            source = StoreSource(self.store)
+            stack.push_async_callback(source.aclose)
+            fleet = list(await asyncio.gather(*(self.start() for _ in range(self.size))))
             callers: list[Caller] = []
             for index, is_silent in enumerate(silent):
-                late = Late(self.source, self.lag_s, silent=is_silent)
+                late = Late(source, self.lag_s, silent=is_silent)
                 directory = await stack.enter_async_context(Directory(late, "inventory", watcher=f"caller-{index}"))
                 callers.append(CALLERS.get(self.kind, HttpCaller)(directory, rate / len(silent), self.report.counts))
                 stack.push_async_callback(callers[-1].aclose)

@@ -9,14 +9,13 @@ import signal
 import sys
 from typing import Any
 
-from bench.rolling.shared_store import SharedStore
 from budao.adapters.asgi_registration import registered
 from budao.discovery import DrainPolicy, RegistrarPolicy
 
 WORK_S = 0.02
 
 ORDER: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-KIND, PORT, STORE = ORDER.get("kind", ""), ORDER.get("port", 0), ORDER.get("store", 0)
+KIND, PORT, STORE = ORDER.get("kind", ""), ORDER.get("port", 0), ORDER.get("store", "")
 POLICY = DrainPolicy.of(ORDER.get("grace_s", 30.0), lag_s=ORDER.get("lag_s"))
 REGISTRAR = RegistrarPolicy(ttl_s=3.0, renew_every_s=1.0)
 
@@ -33,7 +32,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def drained() -> None:
-    ours = registered(app, "inventory", SharedStore(STORE), id=f"{KIND}-{PORT}", drain=POLICY, registrar=REGISTRAR)
+    ours = registered(app, "inventory", STORE, id=f"{KIND}-{PORT}", drain=POLICY, registrar=REGISTRAR)
     if KIND == "uvicorn":
         from budao.adapters import uvicorn
 
@@ -86,7 +85,7 @@ async def grpc_service() -> None:
         async with registered_server(
             server,
             "inventory",
-            SharedStore(STORE),
+            STORE,
             port=PORT,
             id=f"{KIND}-{PORT}",
             calls=calls,

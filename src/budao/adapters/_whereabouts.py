@@ -26,11 +26,11 @@ def advertised_host(
         if _is_any(host):
             raise BadSettings([("registration.host", f"{host} means any address, and nobody can call that")])
         return host
+    if bound.startswith("/"):
+        raise BadSettings([("registration.host", "a server on a Unix socket cannot be reached from elsewhere")])
     for found in (environ.get(POD_IP, ""), bound):
         if found and not _is_any(found):
             return found
-    if bound.startswith("/"):
-        raise BadSettings([("registration.host", "a server on a Unix socket cannot be reached from elsewhere")])
     found = _towards(store)
     if found:
         return found
@@ -56,8 +56,8 @@ def _is_any(host: str) -> bool:
 
 def _towards(store: str) -> str:
     """The address of this side of the way to the store. Sends nothing: a datagram socket only looks up the route."""
-    authority = urlsplit(store).netloc.rpartition("@")[2].partition(",")[0]
     try:
+        authority = urlsplit(store).netloc.rpartition("@")[2].partition(",")[0]
         parts = urlsplit(f"//{authority}")
         if not parts.hostname:
             return ""

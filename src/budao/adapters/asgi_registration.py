@@ -116,6 +116,7 @@ class Registered:
         self.on_drained: Callable[[], None] = lambda: None
         self.bound = ("", place.port)
         self._listening = asyncio.Event()
+        self._unregistered = False
         """Where the server listens, once that is known."""
         self._ready_path = ready_path
         self._is_ready = is_ready
@@ -142,7 +143,7 @@ class Registered:
             return "draining"
         if self._joining is None or not self._joining.done():
             return "starting"
-        if self._joining.cancelled() or self._joining.exception() is not None:
+        if self._unregistered:
             return "not registered"
         return "" if self._is_ready() else "not ready"
 
@@ -249,9 +250,10 @@ class Registered:
         if self.membership is not None:
             try:
                 await self.membership.join(host, port)
-            except BudaoError:
-                LOG.exception("this process is not registered, and nobody will find it")
-                raise
+            except BudaoError as problem:
+                self._unregistered = True
+                LOG.error("this process is not registered, and nobody will find it: %s", problem)  # noqa: TRY400
+                return
             self.drainer.announcer = self.membership
 
     async def _drained(self) -> DrainProof:
