@@ -27,7 +27,7 @@ FIRST: Counter[str] = Counter()
 
 @dataclass
 class Service:
-    """/ok answers its name, /host the Host header, /status/N that; /slow takes 50 ms, and /hang too long.
+    """/ok answers its name, /host the Host header, /status/N that, /echo the body; /slow takes 50 ms, and /hang too long.
 
     /first/N takes a second for whoever is first to ask any of the servers for that N; /broken ends too early.
     """
@@ -47,6 +47,12 @@ class Service:
             status = int(path.removeprefix("/status/"))
         elif path == "/slow":
             await asyncio.sleep(0.05)
+        elif path == "/echo":
+            body = b""
+            while (message := await receive())["type"] == "http.request":
+                body += message["body"]
+                if not message.get("more_body"):
+                    break
         elif path.startswith("/first/"):
             FIRST[path] += 1
             await asyncio.sleep(1.0 if FIRST[path] == 1 else 0.0)
@@ -66,25 +72,26 @@ class Running:
     port: int
     server: uvicorn.Server
     meter: Any
+    host: str
 
     def endpoint(self, **more: Any) -> Endpoint:
-        return Endpoint(id=self.service.name, host="127.0.0.1", port=self.port, **more)
+        return Endpoint(id=self.service.name, host=self.host, port=self.port, **more)
 
     def connections(self) -> int:
         return len(self.server.server_state.connections)
 
 
 @contextmanager
-def serving(name: str, *, tells: bool = True) -> Iterator[Running]:
+def serving(name: str, *, tells: bool = True, host: str = "127.0.0.1", **more: Any) -> Iterator[Running]:
     service = Service(name)
     app = LoadMiddleware(service, tells=tells)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", timeout_keep_alive=60))
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, log_level="critical", lifespan="off", **more))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(service, port, server, app.meter)
+        yield Running(service, port, server, app.meter, host)
     finally:
         server.should_exit = server.force_exit = True
         thread.join(PATIENCE_S)

@@ -25,6 +25,7 @@ from budao.discovery import Address, Instance, LiveCost, Roster
 from budao.model import Endpoint, Load, Stage
 from tests.live import grpc_server
 from tests.live.balanced_app import PATIENCE_S, soon
+from tests.live.certificates import Authority
 from tests.live.grpc_server import CHAT, STOCK, TOTAL, WATCH, Inventory
 from tests.live.servers_http import free_port
 
@@ -392,6 +393,30 @@ def test_no_more_connections_are_kept_than_the_bound(monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(grpc_channel, "CHANNELS_MAX", 2)
             inventory._subs._sub(Endpoint(id="d", host="127.0.0.1", port=free_port()))
             assert len(inventory._subs._subs) == 3
+
+    asyncio.run(go())
+
+
+def test_over_tls_the_certificate_must_be_for_the_name_of_the_service(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server")  # for localhost, which is not where the endpoint is
+
+    async def go() -> None:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers([Inventory().handlers(is_async=True)])
+        secret = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+        port = server.add_secure_port("127.0.0.2:0", secret)
+        await server.start()
+        trust = grpc.ssl_channel_credentials(authority.path.read_bytes())
+        endpoint = Endpoint(id="a", host="127.0.0.2", port=port)
+        try:
+            async with channel("budao:///localhost", Pool([endpoint]), credentials=trust) as right:
+                assert await right.unary_unary(STOCK)(b"go") == b"go"
+            async with channel("budao:///shop", Pool([endpoint]), credentials=trust) as wrong:
+                with pytest.raises(grpc.aio.AioRpcError, match="no connection"):
+                    await wrong.unary_unary(STOCK)(b"go")
+        finally:
+            await server.stop(0)
 
     asyncio.run(go())
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +25,7 @@ from budao.aio import Pool
 from budao.discovery import Address, Instance, Roster
 from budao.model import Endpoint, Load, Stage
 from tests.live.balanced_app import PATIENCE_S, Running, process, serving, soon, until
+from tests.live.certificates import Authority
 from tests.live.servers_http import free_port
 
 RETRYING = GuardPolicy(
@@ -354,3 +357,54 @@ def test_a_server_that_should_not_tell_its_load_does_not() -> None:
 def test_a_pool_alone_raises_what_callers_of_a_guard_catch() -> None:
     with pytest.raises(CallRefused):
         pool_of().pick()
+
+
+def test_over_tls_the_certificate_must_be_for_the_name_of_the_service(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server")  # for localhost, which is not where the endpoint is
+    trust = ssl.create_default_context(cafile=str(authority.path))
+    with serving("a", host="127.0.0.2", ssl_certfile=certificate, ssl_keyfile=key) as one:
+        pool = pool_of(one.endpoint())
+        pools = {"localhost": pool, "shop": pool}
+        for library, ours in ((httpx, ours_httpx), (httpx2, ours_httpx2)):
+            inner = library.HTTPTransport(verify=trust)
+            with library.Client(transport=ours.PoolTransport(pools, inner)) as client:
+                reply = client.get("https://localhost/host")
+                assert (reply.text, str(reply.url)) == ("localhost", "https://localhost/host")
+            inner = library.HTTPTransport(verify=trust)
+            with (
+                library.Client(transport=ours.PoolTransport(pools, inner)) as client,
+                pytest.raises(library.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+            ):
+                client.get("https://shop/ok")
+
+        async def steps() -> None:
+            connector = aiohttp.TCPConnector(ssl=trust)
+            async with aiohttp.ClientSession(connector=connector, middlewares=[pool_middleware(pools)]) as session:
+                async with session.get("https://localhost/host") as reply:
+                    assert (await reply.text(), str(reply.url)) == ("localhost", "https://localhost/host")
+                with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                    await session.get("https://shop/ok")
+
+        asyncio.run(steps())
+        assert pool.in_flight == 0
+
+
+def test_a_body_that_is_made_on_the_way_is_still_whole_when_the_first_port_was_closed() -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one "
+        yield b"two"
+
+    async def steps(endpoints: list[Endpoint]) -> None:
+        for _ in range(3):
+            transport = ours_httpx.AsyncPoolTransport(pool_of(*endpoints, balancer="round-robin"))
+            async with httpx.AsyncClient(transport=transport) as client:
+                assert (await client.post("http://shop/echo", content=parts())).content == b"one two"
+            middleware = pool_middleware(pool_of(*endpoints, balancer="round-robin"))
+            session = aiohttp.ClientSession(middlewares=[middleware])
+            async with session, session.post("http://shop/echo", data=parts()) as reply:
+                assert await reply.read() == b"one two"
+
+    with servers("z") as (one,):
+        dead = [Endpoint(id=f"dead-{each}", host="127.0.0.1", port=free_port()) for each in range(2)]
+        asyncio.run(steps([*dead, one.endpoint()]))

@@ -30,7 +30,8 @@ class Pooled(Generic[RequestT, ResponseT, InnerT]):
       in all, whatever its method; each gets `connect_max_s`.
 
     The Host header stays what the URL said, so that virtual hosts work; over TLS that is also the name the certificate
-    must be for, unless the request has the extension "sni_hostname".
+    must be for, unless the request has the extension "sni_hostname". The name is checked when a connection is opened, and
+    the library keeps connections by address: services on one address and port should have a transport each.
     """
 
     LIBRARY: ClassVar[Any]
