@@ -15,6 +15,7 @@ import asyncio
 import platform
 
 from bench.rolling.fleet import Fleet
+from bench.rolling.killed import killed, lines
 
 GRACE_S = 12.0
 
@@ -43,6 +44,9 @@ async def main() -> None:
             )
             if report.proofs:
                 print(f"    {report.proofs[-1]}", flush=True)
+    print()
+    for line in lines("uvicorn", await killed("uvicorn", asked.rate)):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 
 from tests.live.servers_http import free_port
@@ -164,5 +166,35 @@ def test_under_its_own_command_uvicorn_drains_as_well() -> None:
             assert (await slow)[0] == 200
             # uvicorn ends by the signal it was sent.
             assert await one.process.wait() == -signal.SIGTERM
+
+    asyncio.run(run())
+
+
+def test_an_http2_connection_gets_its_goaway_after_a_reply_while_hypercorn_drains() -> None:
+    async def run() -> None:
+        async with service("hypercorn", lag_s=100.0, grace_s=600.0) as one:
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+            peer = h2.connection.H2Connection()
+            peer.initiate_connection()
+
+            async def get(until: type[h2.events.Event]) -> list[type[h2.events.Event]]:
+                stream = peer.get_next_available_stream_id()
+                named = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+                peer.send_headers(stream, named, end_stream=True)
+                seen: list[type[h2.events.Event]] = []
+                while until not in seen:
+                    writer.write(peer.data_to_send())
+                    seen += [type(event) for event in peer.receive_data(await reader.read(65_536))]
+                return seen
+
+            assert h2.events.ConnectionTerminated not in await get(h2.events.StreamEnded)
+            one.signal()
+            await one.draining()
+            seen = await get(h2.events.ConnectionTerminated)
+            # The reply is whole before the connection is given up.
+            assert seen.index(h2.events.StreamEnded) < seen.index(h2.events.ConnectionTerminated)
+            writer.close()
+            one.signal()
+            assert "hurried=1" in await one.proof()
 
     asyncio.run(run())
