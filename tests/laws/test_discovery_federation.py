@@ -261,3 +261,39 @@ def test_who_missed_more_removals_than_the_log_holds_gets_the_part_whole() -> No
     assert [span.base for span in home.delta_since(away.digest()).spans if span.cluster == "east"] == [None]
     exchange(away, home)
     assert away.visible() == home.visible()
+
+
+def test_a_delta_that_overlaps_what_is_known_adds_only_what_is_new() -> None:
+    east, west = FederatedSet("east", 1), FederatedSet("west", 1)
+    for id_ in "ab":
+        east.put(instance(("shop", id_)))
+    exchange(west, east)
+    east.put(instance(("shop", "c")))
+    again = west.absorb(east.delta_since({"east": (1, 0), "west": (1, 0)}))
+    assert again.keys == {("shop", "c")}
+    # A write told twice, or out of order, would be refused by whoever is told.
+    (told,) = [span for span in west.delta_since({"east": (1, 0)}).spans if span.cluster == "east"]
+    assert [write.counter for write in told.writes] == [1, 2, 3]
+
+
+def test_an_instance_that_is_back_is_no_removal_any_more() -> None:
+    east, west = FederatedSet("east", 1), FederatedSet("west", 1)
+    east.put(instance(KEYS[0]))
+    exchange(west, east, acknowledges=False)
+    east.withdraw(KEYS[0])
+    assert east.removals == 1
+    east.put(instance(KEYS[0]))
+    assert east.removals == 0
+    assert exchange(west, east, acknowledges=False) == 1
+
+
+def test_who_got_a_part_whole_does_not_claim_to_know_the_removals_before_it() -> None:
+    policy = FederationPolicy(removals_max=0)
+    east, north, south = (FederatedSet(name, 1, policy) for name in ("east", "north", "south"))
+    east.put(instance(KEYS[0]))
+    east.put(instance(KEYS[1]))
+    exchange(south, east)
+    east.withdraw(KEYS[0])
+    exchange(north, east)
+    exchange(south, north)
+    assert list(south.visible()) == [KEYS[1]]
