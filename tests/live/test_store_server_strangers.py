@@ -279,13 +279,20 @@ def test_a_page_longer_than_a_frame_should_be_comes_in_pieces_of_one_revision(tm
         async with StoreServer(tmp_path) as server, RemoteStore("127.0.0.1", server.port, timeout_s=30.0) as store:
             for number in range(30):
                 await store.commit(Txn(then=(Put(f"k{number:02}", bytes(100_000)),)))
-            reading = asyncio.create_task(store.read(EVERYTHING))
-            for number in range(30):
-                await store.commit(Txn(then=(Put(f"k{number:02}", b"later"),)))
-            page = await reading
-            assert [entry.key for entry in page.entries] == [f"k{number:02}" for number in range(30)]
-            assert all(entry.modified <= page.revision for entry in page.entries)
-            limited = await store.read(EVERYTHING, revision=31, limit=25)
+
+            async def write() -> None:
+                for number in range(120):
+                    await other.commit(Txn(then=(Put(f"k{number * 7 % 30:02}", bytes(100_000)),)))
+
+            other = RemoteStore("127.0.0.1", server.port, timeout_s=30.0)
+            writing = asyncio.create_task(write())
+            while not writing.done():
+                page = await store.read(EVERYTHING)
+                assert [entry.key for entry in page.entries] == [f"k{number:02}" for number in range(30)]
+                assert all(entry.modified <= page.revision for entry in page.entries)
+            await writing
+            await other.aclose()
+            limited = await store.read(EVERYTHING, limit=25)
             assert (len(limited.entries), limited.more) == (25, True)
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

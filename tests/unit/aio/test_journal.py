@@ -187,6 +187,20 @@ def test_other_bounds_of_the_store_do_not_change_what_was_acknowledged(tmp_path:
     assert reopened(tmp_path)[:2] == (["a", "b", "c"], 4)
 
 
+def test_a_group_is_replayed_by_the_bounds_that_were_in_force(tmp_path: Path) -> None:
+    filled(tmp_path, ("a", "b", "c"))
+    small = StorePolicy(entries_max=4)
+    files, keeper = JournalFolder.open(tmp_path, small, T0)
+    group = [Commit(Txn(then=(Put(key, b""),))) for key in ("x", "y")]
+    assert files.append(wire.format_group(keeper.revision, list(map(wire.format_command, group)))) is None
+    keeper.apply(group[0], T0)
+    with pytest.raises(StoreRefused):
+        keeper.apply(group[1], T0)
+    files.close()
+    assert reopened(tmp_path, small)[:2] == (["a", "b", "c", "x"], 5)
+    assert reopened(tmp_path)[:2] == (["a", "b", "c", "x"], 5)
+
+
 @contextmanager
 def files_at_most(size: int) -> Iterator[None]:
     """No file of this process can grow beyond that. Needs no rights, and the interpreter ignores the signal."""
