@@ -297,3 +297,18 @@ def test_who_got_a_part_whole_does_not_claim_to_know_the_removals_before_it() ->
     exchange(north, east)
     exchange(south, north)
     assert list(south.visible()) == [KEYS[1]]
+
+
+def test_a_cluster_that_is_held_back_learns_and_says_nothing_of_its_own() -> None:
+    east, west = FederatedSet("east", 1), FederatedSet("west", 1)
+    west.put(instance(KEYS[0]))
+    exchange(east, west)
+    west = FederatedSet("west", 2)
+    west.is_held = True
+    east.put(instance(KEYS[1]))
+    level([east, west])
+    assert list(east.visible()) == [KEYS[0], KEYS[1]]
+    assert list(west.visible()) == [KEYS[1]]
+    west.is_held = False
+    level([east, west])
+    assert list(east.visible()) == [KEYS[1]]

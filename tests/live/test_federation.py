@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +19,7 @@ from budao.aio.memory_store import MemoryStore
 from budao.aio.registrar import Registrar
 from budao.aio.security import client_tls, server_tls
 from budao.aio.store_source import StoreSource
-from budao.discovery import Address, FederationPolicy, Instance
+from budao.discovery import Address, FederationPolicy, Instance, Listed, Sighting
 from budao.model import BadSettings, Stage
 
 PATIENCE_S = 30.0
@@ -87,6 +87,28 @@ class Cable:
                 writer.write(piece)
                 await writer.drain()
         writer.transport.abort()
+
+
+class Scripted:
+    """A source that says what the test puts in, and nothing before."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.sightings: asyncio.Queue[Sighting] = asyncio.Queue()
+
+    async def follow(self, service: str) -> AsyncGenerator[Sighting, None]:
+        while True:
+            yield await self.sightings.get()
+
+    async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def say(self, sighting: Sighting) -> None:
+        self.sightings.put_nowait(sighting)
 
 
 def agree(*all_: Federation) -> bool:
@@ -208,6 +230,42 @@ def test_a_directory_sees_local_and_remote_instances_in_one_roster() -> None:
             await until(lambda: [each.id for each in directory.roster.instances] == ["near"])
         await source.aclose()
         await far_source.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_restarted_cluster_is_not_taken_for_empty_before_its_source_has_listed() -> None:
+    async def scenario() -> None:
+        async with Federation("east") as east:
+            source = Scripted()
+            async with Federation("west", source, ["shop"], peers=[(LOCAL, east.port)], epoch=1):
+                source.say(Listed(1, (instance("w1"),)))
+                await until(lambda: "w1" in east.remote("shop"))
+            source = Scripted()
+            async with Federation("west", source, ["shop"], peers=[(LOCAL, east.port)], epoch=2) as west:
+                # The second is only sent once the first is acknowledged, and behind whatever west said of itself.
+                for id_ in ("e1", "e2"):
+                    east.put(instance(id_))
+                    await until(lambda id_=id_: id_ in west.remote("shop"))  # type: ignore[misc]
+                assert list(east.remote("shop")) == ["w1"]
+                source.say(Listed(2, (instance("w2"),)))
+                await until(lambda: list(east.remote("shop")) == ["w2"])
+
+    asyncio.run(scenario())
+
+
+def test_a_restarted_cluster_whose_source_never_lists_is_empty_after_a_while() -> None:
+    async def scenario() -> None:
+        async with Federation("east") as east:
+            source, policy = Scripted(), FederationPolicy(first_list_max_s=0.2)
+            async with Federation("west", source, ["shop"], peers=[(LOCAL, east.port)], epoch=1):
+                source.say(Listed(1, (instance("w1"),)))
+                await until(lambda: "w1" in east.remote("shop"))
+            peers = [(LOCAL, east.port)]
+            async with Federation("west", Scripted(), ["shop", "cart"], peers=peers, epoch=2, policy=policy) as west:
+                await until(lambda: not east.remote("shop"))
+                west.put(instance("w2"))
+                await until(lambda: list(east.remote("shop")) == ["w2"])
 
     asyncio.run(scenario())
 

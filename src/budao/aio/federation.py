@@ -96,6 +96,9 @@ class Federation:
         self._remote: dict[str, dict[str, Instance]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._unlisted = set() if local is None else set(services)
+        """Services the local source has not listed yet."""
+        self.shared.is_held = bool(self._unlisted)
 
     def __repr__(self) -> str:
         return f"Federation({self.cluster!r}, services={self.services!r})"
@@ -167,6 +170,8 @@ class Federation:
         if self.local is not None:
             for service in self.services:
                 self._start(self._feed(self.local, service))
+        if self._unlisted:
+            self._start(self._speak_at_last())
         self._start(self._age())
         return self
 
@@ -209,6 +214,7 @@ class Federation:
 
     def _take(self, service: str, sighting: Sighting) -> None:
         if isinstance(sighting, Listed):
+            self._unlisted.discard(service)
             there = {each.id for each in sighting.instances}
             gone: Collection[str] = [id_ for id_ in self.shared.own_ids(service) if id_ not in there]
             put = sighting.instances
@@ -218,8 +224,19 @@ class Federation:
             return
         keys = {(service, each.id) for each in put if self.shared.put(each)}
         keys |= {(service, each) for each in gone if self.shared.withdraw((service, each))}
-        if keys:
+        is_whole = self.shared.is_held and not self._unlisted
+        if is_whole:
+            self.shared.is_held = False
+        if keys or is_whole:
             self.changed(keys)
+
+    async def _speak_at_last(self) -> None:
+        await asyncio.sleep(self.policy.first_list_max_s)
+        if self.shared.is_held:
+            missing = ", ".join(sorted(self._unlisted))
+            logger.warning("no list of %s yet, others are told that there are none in %s", missing, self.cluster)
+            self.shared.is_held = False
+            self.changed(())
 
     async def _age(self) -> None:
         while True:

@@ -166,6 +166,8 @@ class FederatedSet:
         """Times others knew a later epoch of ours."""
         self.pruned = 0
         """Removals the log no longer remembers."""
+        self.is_held = False
+        """Whether nothing is told of our own part yet, since it is not known whole: others go by our last life meanwhile."""
         self._parts: dict[str, _Part] = {cluster: _Part(epoch)}
         self._forgotten: dict[str, int] = {}
         self._acknowledged: dict[str, dict[str, Position]] = {}
@@ -281,7 +283,7 @@ class FederatedSet:
         spans = []
         for cluster, part in self._told():
             epoch, counter = vector.get(cluster, (-1, 0))
-            if (epoch, counter) >= part.position:
+            if (epoch, counter) >= part.position or (self.is_held and part is self._own):
                 continue
             base = counter if epoch == part.epoch and counter >= part.floor else None
             spans.append(Span(cluster, part.epoch, base, part.counter, part.behind(0 if base is None else base)))
@@ -321,6 +323,7 @@ class FederatedSet:
         """The same, to be changed apart."""
         made = FederatedSet(self.cluster, self.epoch, self.policy)
         made._parts = {cluster: part.copy() for cluster, part in self._parts.items()}
+        made.is_held = self.is_held
         made._forgotten, made._shelved = dict(self._forgotten), self._shelved
         made._acknowledged = {cluster: dict(vector) for cluster, vector in self._acknowledged.items()}
         return made

@@ -30,6 +30,10 @@ class FederationPolicy:
     """Pause between signs of life on a quiet connection."""
     silence_max_s: float = 2.0
     """A peer that says nothing for this long is cut off."""
+    first_list_max_s: float = 5.0
+    """How long to wait for what the local source says first, so that a restart does not look like an empty cluster."""
+    renewals_max: int = 3
+    """When others know a later life of this cluster more often than this, another process has its name, and this one stops."""
     writes_max: int = 500
     """Writes in one frame."""
     pause: PatiencePolicy = field(default_factory=lambda: PatiencePolicy(pause_first_s=0.1, pause_max_s=5.0))
@@ -44,6 +48,8 @@ class FederationPolicy:
         check.number("stale_max_s", self.stale_max_s, 0.0)
         check.number("ping_s", self.ping_s, 0.01, 60.0)
         check.number("silence_max_s", self.silence_max_s, 0.02, 3_600.0)
+        check.number("first_list_max_s", self.first_list_max_s, 0.0, 3_600.0)
+        check.count("renewals_max", self.renewals_max, 1, 1_000)
         check.count("writes_max", self.writes_max, 1, 500)
         if not check.problems:
             check.need(self.silence_max_s >= 2 * self.ping_s, "silence_max_s", "must be at least twice ping_s")
