@@ -1,6 +1,6 @@
 """The balancers over real sockets: the same `Pool` that services use, against 20 servers, two of them slow.
 
-    python -m bench.balancing_live [--span 10] [--warm 4] [--load 0.8] [--seed 1] [--clients 10] [--policies live-cost,...]
+    python -m bench.balancing_live [--span 8] [--warm 4] [--load 0.8] [--seed 1] [--clients 10] [--policies live-cost,...]
                                    [--failing-only | --healthy-only] [--json]
 
 The model is that of `bench.balancers` without antagonists, slowed down so that two cores shared by servers and clients can
@@ -248,7 +248,7 @@ def run(policy: str, options: argparse.Namespace, *, fails: bool) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--span", type=float, default=10.0)
+    parser.add_argument("--span", type=float, default=8.0)
     parser.add_argument("--warm", type=float, default=4.0)
     parser.add_argument("--load", type=float, default=0.8)
     parser.add_argument("--seed", type=int, default=1)

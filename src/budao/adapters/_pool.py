@@ -93,18 +93,18 @@ class Trip:
             load = None if self._load is None else parse_load(self._load)
             self._pool.settle(picked, failed=failed or self._failed, load=load, took_s=self._took_s)
 
-    def drop(self) -> None:
-        """It was never sent, or its caller left."""
+    def drop(self, *, was_waiting: bool = False) -> None:
+        """It was never sent, or its caller left; `was_waiting` if before the answer."""
         picked, self._picked = self._picked, None
         if picked is not None:
-            self._pool.drop(picked)
+            self._pool.drop(picked, was_waiting=was_waiting and self._took_s is None)
 
     def cancelled(self) -> None:
         """Somebody ended it. When that was the deadline the endpoint is to blame; else it may just be a hedge that won."""
         if self._pool.clock() >= self._until - _LATE_S:
             self.end(failed=True)
         else:
-            self.drop()
+            self.drop(was_waiting=True)
 
     def __del__(self) -> None:
         # For a reply that was neither read nor closed: nobody else would give its place back.

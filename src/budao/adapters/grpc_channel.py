@@ -349,7 +349,10 @@ def _over(sub: _Sub, trip: Trip, kind: str, call: Any) -> None:
     sub.calls -= 1
     code = _stepped(call.code())
     if code is None or code is StatusCode.CANCELLED:
-        trip.cancelled()
+        if kind == "unary_unary":
+            trip.cancelled()
+        else:
+            trip.drop()  # a stream is left when its reader has enough
     elif code in FAILURES:
         trip.end(failed=True)
     elif kind in {"unary_unary", "unary_stream"}:

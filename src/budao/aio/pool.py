@@ -105,11 +105,14 @@ class Pool:
         with self._lock:
             self._machine.settle(picked, now - picked.since if took_s is None else took_s, failed, load, now)
 
-    def drop(self, picked: Picked) -> None:
-        """The call ended in a way that says nothing about the endpoint: it was cancelled, or never sent."""
+    def drop(self, picked: Picked, *, was_waiting: bool = False) -> None:
+        """The call ended in a way that says nothing about the endpoint: it was cancelled, or never sent.
+
+        With `was_waiting` it was cancelled before there was an answer, and counts as slow if that took long.
+        """
         now = Mono(self.clock())
         with self._lock:
-            self._machine.drop(picked, now)
+            self._machine.drop(picked, now, was_waiting=was_waiting)
 
     def forget(self, picked: Picked) -> None:
         """The call is dropped, with the next pick: for collectors, which may run while the lock is held."""

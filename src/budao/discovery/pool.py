@@ -10,6 +10,11 @@ from budao.discovery.balancing import Balancer, Choice
 from budao.discovery.roster import Roster
 from budao.model import Endpoint, Load, Mono, NobodyThere, Refusal, Stage, Why
 
+SLOW_TIMES = 2.0
+"""A call that was left after so many times what a call usually takes says that its endpoint is slow."""
+USUAL_ALPHA = 0.05
+"""The share of the way to the newest time that the usual one goes with each good call."""
+
 
 class Picked:
     """An endpoint for one call. It is settled or dropped exactly once."""
@@ -76,6 +81,7 @@ class PoolMachine:
         self._others: Counter[Stage] = Counter()
         self._strangers = 0
         self._nobody = 0
+        self._usual_s = 0.0
 
     def renew(self, roster: Roster, now: Mono) -> None:
         """The instances from now on."""
@@ -116,13 +122,23 @@ class PoolMachine:
         self._close(picked)
         if failed:
             picked.tally.failed += 1
+        else:
+            self._usual_s += USUAL_ALPHA * (took_s - self._usual_s) if self._usual_s else took_s
         self.balancer.settle(picked.choice, took_s, failed, load, now)
 
-    def drop(self, picked: Picked, now: Mono) -> None:
-        """The call ended in a way that says nothing about the endpoint."""
+    def drop(self, picked: Picked, now: Mono, *, was_waiting: bool = False) -> None:
+        """The call ended in a way that says nothing about the endpoint.
+
+        Unless its caller `was_waiting` for an answer, much longer than usual: then it took at least that long. Nothing
+        else would tell of a server that hangs, when a hedge answers each call it has.
+        """
         self._close(picked)
         picked.tally.dropped += 1
-        self.balancer.drop(picked.choice, now)
+        waited_s = now - picked.since
+        if was_waiting and self._usual_s and waited_s > SLOW_TIMES * self._usual_s:
+            self.balancer.settle(picked.choice, waited_s, False, None, now)
+        else:
+            self.balancer.drop(picked.choice, now)
 
     def _close(self, picked: Picked) -> None:
         assert picked.is_open, "a pick is settled exactly once"

@@ -88,6 +88,22 @@ def test_a_pick_is_settled_exactly_once() -> None:
     assert machine.in_flight == 0
 
 
+def test_a_call_that_was_left_after_a_long_wait_took_at_least_that_long() -> None:
+    balancer = InTurn()
+    machine = PoolMachine(balancer)
+    machine.renew(roster(instance("a")), Mono(0.0))
+    machine.drop(picked(machine), Mono(100.0), was_waiting=True)  # nobody knows what is usual
+    machine.settle(picked(machine), 1.0, False, None, Mono(1.0))
+    machine.drop(picked(machine), Mono(2.0), was_waiting=True)
+    machine.drop(picked(machine), Mono(9.0))
+    machine.drop(picked(machine), Mono(9.0), was_waiting=True)
+    assert [told for _, told in balancer.told] == [
+        "dropped", (1.0, False, None), "dropped", "dropped", (9.0, False, None)
+    ]  # fmt: skip
+    assert machine.view().endpoints[0].dropped == 4
+    assert machine.in_flight == 0
+
+
 def test_what_was_counted_of_an_instance_that_stays_is_kept() -> None:
     machine = PoolMachine(InTurn())
     machine.renew(roster(instance("a"), instance("b")), Mono(0.0))
