@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ from budao.discovery import (
     Roster,
 )
 from budao.model import Stage
-from budao.store import Put, StoreAway, Txn
-from budao.wire import Watcher, instance_key, watcher_key
+from budao.store import Put, Span, StoreAway, Txn
+from budao.wire import Watcher, format_instance, instance_key, parse_instance, watcher_key
 from tests.live.etcd_server import Cluster
 from tests.live.store_process import serving
 
@@ -381,3 +382,24 @@ def test_what_fails_while_a_thread_opens_a_directory_reaches_the_thread() -> Non
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_instance_that_others_drain_stays_drained_also_when_its_lease_is_lost() -> None:
+    async def play() -> None:
+        store = MemoryStore()
+        instance = Instance(service="orders", id="a", addresses={"http": Address("10.0.0.1", 80)})
+        async with Registrar(store, instance) as registrar:
+            entry = (await store.read(Span.one(registrar.key))).first
+            assert entry is not None
+            drained = replace(parse_instance(entry.value), stage=Stage.DRAINING)
+            await store.commit(Txn(then=(Put(entry.key, format_instance(drained), entry.lease),)))
+            async with asyncio.timeout(PATIENCE_S):
+                await registrar.ordered.wait()
+            assert registrar.instance.stage is Stage.DRAINING
+            await store.revoke(entry.lease)
+            async with asyncio.timeout(PATIENCE_S):
+                while not (page := await store.read(Span.one(registrar.key))).entries:  # noqa: ASYNC110 -- nobody tells
+                    await asyncio.sleep(0.005)
+            assert parse_instance(page.entries[0].value) == drained
+
+    asyncio.run(play())

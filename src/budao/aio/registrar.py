@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import aclosing
 from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Self
 
+from budao.aio.follow import Followed, follow
 from budao.aio.memory_store import monotonic
 from budao.aio.store import Store
 from budao.aio.store_source import answered, heard
@@ -58,6 +60,9 @@ class Registrar:
         self._waiting: list[asyncio.Future[int]] = []
         """Who waits until the stage announced last is published."""
         self._task: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self.ordered = asyncio.Event()
+        """Set once somebody else, such as `budao drain`, decided that this instance drains."""
 
     @property
     def instance(self) -> Instance:
@@ -88,6 +93,7 @@ class Registrar:
     async def __aenter__(self) -> Self:
         assert self._task is None, "a registrar is entered once"
         self._task = asyncio.create_task(self._run(), name=f"budao registrar {self.instance.id}")
+        self._look = asyncio.create_task(self._look_on(), name=f"budao registrar {self.instance.id} looks on")
         self._task.add_done_callback(heard)
         try:
             await self._enter()
@@ -116,6 +122,9 @@ class Registrar:
 
     async def _leave(self) -> None:
         assert self._task is not None
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
         self._feed(deciding.AskedToLeave())
         try:
             await asyncio.wait({self._task}, timeout=self.policy.leave_max_s)
@@ -130,6 +139,21 @@ class Registrar:
     def _feed(self, fact: deciding.Fact) -> None:
         self._orders.extend(self.machine.handle(fact, self._clock()))
         self._news.set()
+
+    async def _look_on(self) -> None:
+        """Watches the own key: others may drain the instance, or its lease may have ended without its knowing."""
+        async with aclosing(follow(self.store, Span.one(self.key))) as seen:
+            async for fact in seen:
+                if not isinstance(fact, Followed):
+                    continue
+                entry = fact.entries.get(self.key)
+                if entry is None:
+                    self._feed(deciding.KeyGone(fact.revision))
+                    continue
+                try:
+                    self._feed(deciding.SetByOthers(parse_instance(entry.value), entry.modified))
+                except RemoteWireError as error:
+                    logger.warning("%s: somebody wrote over the entry of %s: %s", self.key, self.instance.id, error)
 
     async def _run(self) -> None:
         while True:
@@ -151,7 +175,9 @@ class Registrar:
             except TimeoutError:
                 continue
 
-    def _tell(self, effect: deciding.TellPublished | deciding.TellTrouble | deciding.TellDuplicate) -> None:
+    def _tell(
+        self, effect: deciding.TellPublished | deciding.TellOrdered | deciding.TellTrouble | deciding.TellDuplicate
+    ) -> None:
         instance = self.instance
         if isinstance(effect, deciding.TellPublished):
             if effect.instance.stage is instance.stage:
@@ -166,6 +192,9 @@ class Registrar:
                 effect.revision,
             )
             self._settled.set()
+        elif isinstance(effect, deciding.TellOrdered):
+            logger.info("%s of %s was told to drain, at revision %d", instance.id, instance.service, effect.revision)
+            self.ordered.set()
         elif isinstance(effect, deciding.TellDuplicate):
             self._duplicate = effect.error
             logger.error("%s", effect.error)

@@ -156,12 +156,27 @@ class AskedFor:
 
 
 @dataclass(frozen=True, slots=True)
+class SetByOthers:
+    """Fact: somebody else changed the entry of this very incarnation, as an operator does who drains it."""
+
+    instance: Instance
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGone:
+    """Fact: the instance does not stand in the store since this revision."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class AskedToLeave:
     """Fact: the instance shall be taken out."""
 
 
 Answer = Granted | WasPut | WasRefused | KeptAlive | LeaseLost | Revoked | Away
-Fact = Answer | AskedFor | AskedToLeave
+Fact = Answer | AskedFor | SetByOthers | KeyGone | AskedToLeave
 
 
 # --------------------------------------------------------------------------------------------------------- effects
@@ -209,6 +224,13 @@ class TellPublished:
 
 
 @dataclass(frozen=True, slots=True)
+class TellOrdered:
+    """Effect: somebody else decided that this instance drains; it stands there since this revision."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class TellTrouble:
     """Effect: why the instance may not be listed, or be listed as it was; None once it is listed as it should be."""
 
@@ -228,7 +250,7 @@ class TellLeft:
 
 
 Order = Grant | PutInstance | KeepAlive | Revoke
-Effect = Order | TellPublished | TellTrouble | TellDuplicate | TellLeft
+Effect = Order | TellPublished | TellOrdered | TellTrouble | TellDuplicate | TellLeft
 
 
 # --------------------------------------------------------------------------------------------------------- machine
@@ -299,6 +321,10 @@ class Registration:
         elif isinstance(fact, AskedToLeave):
             self._is_leaving, self._pause_until = True, now
             effects = ()
+        elif isinstance(fact, SetByOthers):
+            effects = self._set_by_others(fact)
+        elif isinstance(fact, KeyGone):
+            effects = self._gone(fact.revision, now)
         else:
             assert self._out is not None, "an answer follows an operation"
             order, self._out = self._out, None
@@ -336,6 +362,25 @@ class Registration:
         self._put_at = self._pause_until = now
         if self.published == self.instance and not isinstance(self._out, PutInstance):
             return (TellPublished(self.instance, self.revision),)
+        return ()
+
+    def _set_by_others(self, fact: SetByOthers) -> tuple[Effect, ...]:
+        """Only "drain" is an order that is taken. What else was changed is put right with the next put."""
+        if fact.revision <= self.revision or fact.instance.incarnation != self.instance.incarnation:
+            return ()
+        is_order = fact.instance.stage is Stage.DRAINING and self.instance.stage is not Stage.DRAINING
+        if is_order:
+            self.instance = replace(self.instance, stage=Stage.DRAINING)
+        if not isinstance(self._out, PutInstance):
+            self.published, self.revision = fact.instance, fact.revision
+        return (TellOrdered(fact.revision),) if is_order else ()
+
+    def _gone(self, revision: int, now: Mono) -> tuple[Effect, ...]:
+        """Either the lease has ended or somebody deleted the key: renewing tells, and the next put mends."""
+        if revision < self.revision or self.published is None or self._is_leaving:
+            return ()
+        self.published, self.revision = None, 0
+        self._renew_at = self._put_at = self._pause_until = now
         return ()
 
     def _answered(self, order: Order, fact: Answer, now: Mono) -> tuple[Effect, ...]:

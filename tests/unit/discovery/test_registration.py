@@ -25,12 +25,15 @@ from budao.discovery.registration import (
     Holder,
     KeepAlive,
     KeptAlive,
+    KeyGone,
     LeaseLost,
     PutInstance,
     Revoke,
     Revoked,
+    SetByOthers,
     TellDuplicate,
     TellLeft,
+    TellOrdered,
     TellPublished,
     TellTrouble,
     WasPut,
@@ -343,3 +346,40 @@ def test_a_policy_that_renews_too_seldom_is_refused() -> None:
 def test_the_error_of_a_duplicate_keeps_its_facts() -> None:
     error = DuplicateInstance(INSTANCE, OTHER, 31.0)
     assert (error.instance, error.other, error.held_s) == (INSTANCE, OTHER, 31.0)
+
+
+# ------------------------------------------------------------------------------------------------- what others do
+
+
+def test_a_drain_ordered_by_somebody_else_is_taken_and_lasts_over_a_lost_lease() -> None:
+    machine = registered()
+    assert machine.handle(SetByOthers(DRAINING, 8), Mono(1)) == (TellOrdered(8),)
+    assert machine.published == DRAINING
+    machine.handle(KeyGone(10), Mono(2))
+    machine.handle(LeaseLost(), Mono(2))
+    machine.wake(Mono(10))
+    (put,) = machine.handle(Granted(9, 30.0), Mono(10))
+    assert put == PutInstance(DRAINING, 9, 0)
+
+
+def test_an_echo_of_ones_own_put_or_of_another_incarnation_is_no_order() -> None:
+    machine = registered()
+    assert machine.handle(SetByOthers(DRAINING, 7), Mono(1)) == ()
+    assert machine.handle(SetByOthers(replace(DRAINING, incarnation="another"), 6), Mono(1)) == ()
+    assert machine.instance.stage is Stage.READY
+    assert machine.handle(AskedFor(Stage.DRAINING), Mono(2)) == (PutInstance(DRAINING, 5, 7),)
+    assert machine.handle(SetByOthers(DRAINING, 8), Mono(2)) == ()
+
+
+def test_what_else_was_changed_is_put_right() -> None:
+    machine = registered()
+    changed = SetByOthers(replace(machine.instance, weight=9.0), 8)
+    assert machine.handle(changed, Mono(1)) == (PutInstance(machine.instance, 5, 8),)
+
+
+def test_an_entry_that_vanished_is_looked_after_at_once() -> None:
+    machine = registered()
+    assert machine.handle(KeyGone(6), Mono(1)) == ()  # of before the put
+    assert machine.published is not None
+    assert machine.handle(KeyGone(8), Mono(1)) == (KeepAlive(5),)
+    assert machine.handle(KeptAlive(), Mono(1)) == (PutInstance(machine.instance, 5, 0),)
