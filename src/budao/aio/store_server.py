@@ -153,9 +153,11 @@ class StoreServer:
         await asyncio.sleep(0)  # their answers are sent
         sessions = tuple(self.sessions)
         for session in sessions:
-            if not session.waiting:  # whoever was not answered must not be told that nothing was done
+            if session.is_known and not session.waiting:
+                # The client hangs up: if we did, with a request of its own still unread, TCP would drop the goodbye.
                 session.send(wire.Goodbye("it stops"))
-            session.link.close("the server stops")
+            else:  # whoever was not answered must not be told that nothing was done
+                session.link.close("the server stops")
         with suppress(TimeoutError):
             async with asyncio.timeout(self.policy.stop_s):
                 for session in sessions:
