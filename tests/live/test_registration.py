@@ -20,7 +20,7 @@ from budao.adapters.tcp import TcpPort
 from budao.aio import Directory, MemoryStore, StoreSource
 from budao.discovery import DrainPolicy, RegistrarPolicy, Roster
 from budao.model import BadSettings, Stage
-from budao.store import Committed, StoreAway, Txn
+from budao.store import Committed, Span, StoreAway, Txn
 from tests.live.drain_app import app as application
 from tests.live.servers_http import free_port
 
@@ -329,3 +329,31 @@ def test_where_others_reach_it_is_said_or_it_says_that_it_is_not_found() -> None
                 await lifespan
 
     asyncio.run(run())
+
+
+def test_who_is_told_to_leave_before_it_has_joined_never_joins() -> None:
+    async def run() -> int:
+        store = MemoryStore()
+        app = registered(application, "inventory", store, host="127.0.0.1", port=free_port(), **quick())
+        heard: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        lifespan = asyncio.create_task(app({"type": "lifespan"}, heard.get, asyncio.Queue().put))
+        await heard.put({"type": "lifespan.startup"})
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.sleep(0.1)  # it looks for its own port, which never answers
+            app.drainer.ask()
+            while app.proof is None:  # noqa: ASYNC110 - as a program would see it
+                await asyncio.sleep(0.01)
+            await heard.put({"type": "lifespan.shutdown"})
+            await lifespan
+        return (await store.read(Span.prefix(""))).revision
+
+    assert asyncio.run(run()) == asyncio.run(_revision_of_an_empty_store())
+
+
+async def _revision_of_an_empty_store() -> int:
+    return (await MemoryStore().read(Span.prefix(""))).revision
+
+
+def test_several_processes_of_uvicorn_are_refused_since_none_sees_every_call() -> None:
+    with pytest.raises(BadSettings, match="one process"):
+        asyncio.run(uvicorn.serve(application, workers=2))

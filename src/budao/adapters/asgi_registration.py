@@ -195,6 +195,8 @@ class Registered:
 
     async def tell_peers_to_go(self) -> None:
         """Replies say so from now on, by `Connection: close`; see `_Exchange`."""
+        if self._joining is not None:
+            self._joining.cancel()  # who leaves before it has joined does not join
 
     async def stop_accepting(self) -> None:
         await self.server.stop_accepting()
@@ -254,7 +256,10 @@ class Registered:
                 self._unregistered = True
                 LOG.error("this process is not registered, and nobody will find it: %s", problem)  # noqa: TRY400
                 return
-            self.drainer.announcer = self.membership
+            if self.drainer.was_asked:
+                await self.membership.revoke()
+            else:
+                self.drainer.announcer = self.membership
 
     async def _drained(self) -> DrainProof:
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -116,7 +116,7 @@ class Membership:
         assert self._registrar is not None, "join first"
         return await self._registrar.announce(Stage.DRAINING)
 
-    async def watched(self) -> AsyncIterator[Mapping[str, int]]:
+    async def watched(self) -> AsyncGenerator[Mapping[str, int], None]:
         assert self._source is not None, "join first"
         async with aclosing(self._source.watchers(self.place.service)) as seen:
             async for watchers in seen:

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from budao.adapters.asgi_registration import App, Registered, Scope, registered
+from budao.model import BadSettings
 
 __all__ = ["DrainingServer", "run", "serve"]
 
@@ -72,5 +73,14 @@ def run(app: App, **options: Any) -> None:
 
 
 def _server(app: App, options: dict[str, Any]) -> DrainingServer:
+    if options.get("workers", 1) not in {None, 1} or options.get("reload"):
+        raise BadSettings(
+            [
+                (
+                    "uvicorn",
+                    "a drain needs one process that sees every call: leave out workers and reload, run more instances",
+                )
+            ]
+        )
     ours = app if isinstance(app, Registered) else registered(app)
     return DrainingServer(uvicorn.Config(ours, lifespan="on", **options), ours)

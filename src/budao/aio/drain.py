@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from time import monotonic
 from typing import Protocol
@@ -60,7 +60,7 @@ class Announcer(Protocol):
     async def publish_draining(self) -> int:
         """Puts it into the store; the revision at which it is there."""
 
-    def watched(self) -> AsyncIterator[Mapping[str, int]]:
+    def watched(self) -> AsyncGenerator[Mapping[str, int], None]:
         """All live watchers, with the revision each has acknowledged, whenever that changes."""
 
     async def revoke(self) -> None:
@@ -237,7 +237,7 @@ class Drainer:
     async def _watch(self, announcer: Announcer) -> None:
         while True:
             try:
-                async with aclosing(announcer.watched()) as seen:  # type: ignore[type-var]  # generators in practice
+                async with aclosing(announcer.watched()) as seen:
                     async for revisions in seen:
                         self._tell(draining.Watched(revisions))
             except (BudaoError, OSError) as problem:
