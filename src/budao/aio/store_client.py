@@ -70,7 +70,7 @@ class RemoteStore:
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
         timeout_s: float = 5.0,
-        away_max_s: float = 30.0,
+        away_max_s: float = 5.0,
         more: Sequence[tuple[str, int]] = (),
         rng: Random | None = None,
     ) -> None:
