@@ -184,7 +184,9 @@ def test_an_http2_connection_gets_its_goaway_after_a_reply_while_hypercorn_drain
                 seen: list[type[h2.events.Event]] = []
                 while until not in seen:
                     writer.write(peer.data_to_send())
-                    seen += [type(event) for event in peer.receive_data(await reader.read(65_536))]
+                    said = await reader.read(65_536)
+                    assert said, "the connection ended without a GOAWAY"
+                    seen += [type(event) for event in peer.receive_data(said)]
                 return seen
 
             assert h2.events.ConnectionTerminated not in await get(h2.events.StreamEnded)
