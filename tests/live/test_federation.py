@@ -15,11 +15,12 @@ import pytest
 
 from budao.aio.directory import Directory
 from budao.aio.federation import Federation
+from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
 from budao.aio.registrar import Registrar
 from budao.aio.security import client_tls, server_tls
 from budao.aio.store_source import StoreSource
-from budao.discovery import Address, FederationPolicy, Instance, Listed, Sighting
+from budao.discovery import Address, FederationPolicy, Instance, Listed, Sighting, WentAway
 from budao.model import BadSettings, Stage
 
 PATIENCE_S = 30.0
@@ -90,16 +91,19 @@ class Cable:
 
 
 class Scripted:
-    """A source that says what the test puts in, and nothing before."""
+    """A source that tells each follower what the test said so far, and nothing else."""
 
     name = "scripted"
 
     def __init__(self) -> None:
-        self.sightings: asyncio.Queue[Sighting] = asyncio.Queue()
+        self.said: Latest[tuple[Sighting, ...]] = Latest(())
 
     async def follow(self, service: str) -> AsyncGenerator[Sighting, None]:
-        while True:
-            yield await self.sightings.get()
+        told = 0
+        async for said in self.said.watch():
+            for sighting in said[told:]:
+                yield sighting
+            told = len(said)
 
     async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:
         return False
@@ -108,7 +112,7 @@ class Scripted:
         """Nothing to let go of."""
 
     def say(self, sighting: Sighting) -> None:
-        self.sightings.put_nowait(sighting)
+        self.said.publish((*self.said.value, sighting))
 
 
 def agree(*all_: Federation) -> bool:
@@ -230,6 +234,35 @@ def test_a_directory_sees_local_and_remote_instances_in_one_roster() -> None:
             await until(lambda: [each.id for each in directory.roster.instances] == ["near"])
         await source.aclose()
         await far_source.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_remote_changes_get_through_while_the_local_source_is_away() -> None:
+    async def scenario() -> None:
+        source = Scripted()
+        async with (
+            Federation("east", source, ["shop"]) as east,
+            Federation("west", peers=[(LOCAL, east.port)]) as west,
+            Directory(east.source(), "shop") as directory,
+        ):
+            # Nothing local is known yet, and the source says that it is away.
+            west.put(instance("w1"))
+            source.say(WentAway("no route"))
+            roster = await directory.ready()
+            assert [each.id for each in roster.instances] == ["w1"]
+            await until(lambda: directory.problem == "no route")
+            source.say(Listed(7, (instance("e1"),)))
+            await until(lambda: directory.problem is None)
+            assert [each.id for each in directory.roster.instances] == ["e1", "w1"]
+            source.say(WentAway("no route"))
+            await until(lambda: directory.problem == "no route")
+            west.put(instance("w2"))
+            await until(lambda: len(directory.roster.instances) == 3)
+            assert directory.problem == "no route"
+            source.say(Listed(8, ()))
+            await until(lambda: [each.id for each in directory.roster.instances] == ["w1", "w2"])
+            assert directory.problem is None
 
     asyncio.run(scenario())
 

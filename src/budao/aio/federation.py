@@ -10,13 +10,14 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
+from budao.aio.federation_source import SOURCE_PAUSE_S, FederatedSource
 from budao.aio.latest import Latest
 from budao.aio.memory_store import monotonic
 from budao.aio.security import check_exposure, check_sending, check_token, explain_tls, is_token
@@ -27,11 +28,12 @@ from budao.discovery import (
     FederationPolicy,
     Instance,
     Listed,
+    Seen,
     Sighting,
-    WentAway,
+    federation_joining,
 )
 from budao.discovery import federation_peering as peering
-from budao.model import BadSettings, Checks, Clock, Mono, RemoteWireError, Stage
+from budao.model import BadSettings, Checks, Clock, Mono, RemoteWireError
 from budao.wire import federation as wire
 
 logger = logging.getLogger("budao.federation")
@@ -39,7 +41,6 @@ logger = logging.getLogger("budao.federation")
 OUTBOX_BYTES_MAX: Final = 64 * 1024 * 1024
 """A peer that lets more than this pile up is cut off."""
 CONNECT_MAX_S: Final = 5.0
-SOURCE_PAUSE_S: Final = 1.0
 LINKS_PER_CLUSTER_MAX: Final = 4
 
 
@@ -93,7 +94,7 @@ class Federation:
         self._listen, self._peers = listen, tuple(peers)
         self._server_tls, self._client_tls, self._token = server_tls, client_tls, token
         self._links: set[_Link] = set()
-        self._remote: dict[str, dict[str, Instance]] = {}
+        self._remote: dict[str, dict[str, Seen]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._unlisted = set() if local is None else set(services)
@@ -121,6 +122,10 @@ class Federation:
 
     def remote(self, service: str) -> dict[str, Instance]:
         """The instances other clusters have, by id, as rosters here show them."""
+        return {id_: each.instance for id_, each in self._remote.get(service, {}).items()}
+
+    def seen(self, service: str) -> dict[str, Seen]:
+        """The same, with the cluster whose claim is shown."""
         return dict(self._remote.get(service, {}))
 
     def source(self) -> FederatedSource:
@@ -263,7 +268,10 @@ class Federation:
             if seen is None:
                 there.pop(id_, None)
             else:
-                there[id_] = placed(seen.instance, seen.cluster, is_stale=seen.cluster in self.stale)
+                shown = federation_joining.placed(seen.instance, seen.cluster, is_stale=seen.cluster in self.stale)
+                there[id_] = replace(seen, instance=shown)
+            if not there:
+                del self._remote[service]
         if keys:
             self.changes.publish(self.changes.value + 1)
         if tell:
@@ -433,101 +441,3 @@ class _Wire(asyncio.Protocol):
             self.transport.close()
             # A frozen peer would keep what is still to be written for ever.
             asyncio.get_running_loop().call_later(1.0, self.transport.abort)
-
-
-class FederatedSource:
-    """A `Source` of the local instances and those of other clusters, in one list. Revisions are those of the local one.
-
-    An id that is both here and elsewhere is the local one. Instances elsewhere stand in the zone "cluster/zone", so that
-    a balancer prefers those here, and carry the cluster's name as metadata "cluster"; while their cluster is stale, they
-    are listed as starting, so nobody picks them, and nothing is to be learned anew when it returns.
-    """
-
-    def __init__(self, local: Source, federation: Federation) -> None:
-        self.local = local
-        self.federation = federation
-
-    @property
-    def name(self) -> str:
-        return f"{self.local.name} with the federation of {self.federation.cluster}"
-
-    async def follow(self, service: str) -> AsyncIterator[Sighting]:
-        news: asyncio.Queue[Sighting | None] = asyncio.Queue(1)
-        tasks = [
-            asyncio.create_task(self._locals(service, news), name=f"budao federated {service}"),
-            asyncio.create_task(self._remotes(news), name=f"budao federated {service}, remote"),
-        ]
-        here: dict[str, Instance] = {}
-        said: dict[str, Instance] = {}
-        revision, is_away = -1, False
-        try:
-            while True:
-                sighting = await news.get()
-                if isinstance(sighting, WentAway):
-                    is_away = True
-                    yield sighting
-                    continue
-                if isinstance(sighting, Listed):
-                    here, revision = {each.id: each for each in sighting.instances}, sighting.revision
-                elif isinstance(sighting, Changed):
-                    here = {key: each for key, each in here.items() if key not in sighting.gone}
-                    here |= {each.id: each for each in sighting.put}
-                    revision = sighting.revision
-                if sighting is not None:
-                    is_away = False
-                if revision < 0 or is_away:
-                    continue
-                now = self.federation.remote(service) | here
-                if sighting is None and now == said:
-                    continue
-                forgotten = self._forgotten(said, now)
-                if forgotten:
-                    # What left on purpose is not kept as if it had expired together with others.
-                    yield Listed(revision, tuple((now | forgotten).values()))
-                said = now
-                yield Listed(revision, tuple(now.values()))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:
-        return await self.local.acknowledge(service, watcher, revision)
-
-    async def aclose(self) -> None:
-        """Lets go of nothing: the local source and the federation belong to whoever made them."""
-
-    async def _locals(self, service: str, news: asyncio.Queue[Sighting | None]) -> None:
-        while True:
-            try:
-                async with aclosing(self.local.follow(service)) as sightings:  # type: ignore[type-var]
-                    async for sighting in sightings:
-                        await news.put(sighting)
-                await news.put(WentAway(f"{self.local.name} ended its list of {service}"))
-            except Exception as error:
-                logger.exception("following %s on %s failed, trying again", service, self.local.name)
-                await news.put(WentAway(f"{type(error).__name__}: {error}"))
-            await asyncio.sleep(SOURCE_PAUSE_S)
-
-    async def _remotes(self, news: asyncio.Queue[Sighting | None]) -> None:
-        async for _ in self.federation.changes.watch():
-            await news.put(None)
-
-    def _forgotten(self, said: dict[str, Instance], now: dict[str, Instance]) -> dict[str, Instance]:
-        known = set(self.federation.shared.clusters)
-        return {
-            key: replace(each, stage=Stage.DRAINING)
-            for key, each in said.items()
-            if key not in now and each.zone and each.metadata.get("cluster", self.federation.cluster) not in known
-        }
-
-
-def placed(instance: Instance, cluster: str, *, is_stale: bool) -> Instance:
-    """An instance of another cluster, as rosters here show it."""
-    stage = Stage.STARTING if is_stale and instance.stage is Stage.READY else instance.stage
-    zone = f"{cluster}/{instance.zone}" if len(instance.zone.encode()) < 190 else cluster
-    try:
-        return replace(instance, zone=zone, stage=stage, metadata={**instance.metadata, "cluster": cluster})
-    except BadSettings:
-        # Its metadata is full to the brim; the zone says enough.
-        return replace(instance, zone=zone, stage=stage)

@@ -3,7 +3,7 @@
 Nothing here sends or waits: sources in `aio` and `adapters` bring the facts and carry out what is decided.
 """
 
-from budao.discovery import directory, draining, federation, federation_peering, names, registration
+from budao.discovery import directory, draining, federation, federation_joining, federation_peering, names, registration
 from budao.discovery.balancing import BALANCERS, Balancer, Choice, Cost, LiveCost, LiveCostPolicy, balancer
 from budao.discovery.compared import compared
 from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
@@ -58,6 +58,7 @@ __all__ = [
     "directory",
     "draining",
     "federation",
+    "federation_joining",
     "federation_peering",
     "instance_here",
     "names",
