@@ -238,6 +238,34 @@ def test_a_directory_sees_local_and_remote_instances_in_one_roster() -> None:
     asyncio.run(scenario())
 
 
+def test_a_directory_lets_the_instances_of_a_forgotten_cluster_go_at_once_and_doubts_those_a_cluster_lost() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        source = StoreSource(store)
+        async with (
+            Federation("east", source, ["shop"]) as east,
+            Federation("west", peers=[(LOCAL, east.port)]) as west,
+            Federation("south", peers=[(LOCAL, east.port)]) as south,
+            Registrar(store, instance("e1")),
+            Directory(east.source(), "shop") as directory,
+        ):
+            for number in range(4):
+                west.put(instance(f"w{number}"))
+                south.put(instance(f"s{number}"))
+            await until(lambda: len(directory.roster.instances) == 9)
+            east.forget("south")
+            await until(lambda: len(directory.roster.instances) == 5)
+            assert not directory.roster.doubted
+            assert directory.machine.counts.doubted == 0
+            for number in range(4):
+                west.withdraw("shop", f"w{number}")
+            # It may be west's store that lost its memory.
+            await until(lambda: directory.roster.doubted == {f"w{number}" for number in range(4)})
+        await source.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_remote_changes_get_through_while_the_local_source_is_away() -> None:
     async def scenario() -> None:
         source = Scripted()
