@@ -158,10 +158,18 @@ def test_a_server_that_ends_without_a_drain_takes_its_instance_along() -> None:
 
 
 def test_a_grpc_server_leaves_after_its_watchers_and_finishes_what_it_has() -> None:
+    told: list[str] = []
+
     async def run() -> Here:
         store = MemoryStore()
         calls = CountedCalls()
         begun = asyncio.Event()
+
+        class Health:
+            """As in grpc_health, which need not be installed."""
+
+            async def enter_graceful_shutdown(self) -> None:
+                told.append("not serving")
 
         async def stock(request: bytes, _: Any) -> bytes:
             begun.set()
@@ -175,7 +183,7 @@ def test_a_grpc_server_leaves_after_its_watchers_and_finishes_what_it_has() -> N
         await server.start()
         async with watched(store) as directory, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             async with registered_server(
-                server, "inventory", store, host="127.0.0.1", port=port, calls=calls, **quick()
+                server, "inventory", store, host="127.0.0.1", port=port, calls=calls, health=Health(), **quick()
             ) as here:
                 roster = await until(directory, lambda roster: bool(roster.endpoints("grpc")))
                 assert roster.endpoints("grpc")[0].port == port
@@ -193,6 +201,7 @@ def test_a_grpc_server_leaves_after_its_watchers_and_finishes_what_it_has() -> N
     assert here.drainer.proof.why == "everyone acknowledged"
     assert here.drainer.proof.calls_finished == 1
     assert here.drainer.proof.is_clean
+    assert told == ["not serving"]
 
 
 @pytest.mark.parametrize("is_counted", [True, False])
