@@ -312,3 +312,39 @@ def test_a_cluster_that_is_held_back_learns_and_says_nothing_of_its_own() -> Non
     west.is_held = False
     level([east, west])
     assert list(east.visible()) == [KEYS[1]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=80), st.integers(1, 5))
+def test_of_two_processes_with_one_name_one_gives_in_soon_and_the_other_stands(
+    meetings: list[tuple[int, int]], renewals_max: int
+) -> None:
+    policy = FederationPolicy(renewals_max=renewals_max)
+    copies = [
+        FederatedSet(name, epoch, policy)
+        for name, epoch in zip(("east", "east", "mid", "far"), (1, 5, 1, 1), strict=True)
+    ]
+    for number in (0, 1):
+        copies[number].put(instance(KEYS[number]))
+    # The two are never connected to each other, and any two others meet in any order.
+    level_pairs = [(to, by) for to in range(4) for by in range(4) if to != by and {to, by} != {0, 1}]
+    for to, by in meetings + level_pairs * (4 * renewals_max + 8):
+        if to != by and {to, by} != {0, 1}:
+            exchange(copies[to], copies[by], acknowledges=False)
+    assert [copies[0].is_contested, copies[1].is_contested].count(True) == 1
+    assert copies[0].renewals + copies[1].renewals <= 2 * renewals_max + 1
+    gave_in, stands = sorted(copies[:2], key=lambda copy: not copy.is_contested)
+    assert "another process" in str(gave_in.problem)
+    assert "does another process" in str(stands.problem) or renewals_max == 1
+    assert copies[2].contents()["east"] == copies[3].contents()["east"] == stands.contents()["east"]
+    stands.calm()
+    assert stands.problem is None
+
+
+def test_of_two_processes_with_one_name_the_earlier_one_gives_in() -> None:
+    earlier, later, mid = FederatedSet("east", 1), FederatedSet("east", 5), FederatedSet("mid", 1)
+    for _ in range(20):
+        for copy in (earlier, later):
+            exchange(mid, copy)
+            exchange(copy, mid)
+    assert (earlier.is_contested, later.is_contested) == (True, False)
+    assert mid.digest()["east"][0] == later.epoch <= 12

@@ -238,6 +238,43 @@ def test_a_directory_sees_local_and_remote_instances_in_one_roster() -> None:
     asyncio.run(scenario())
 
 
+def test_of_two_processes_with_one_name_that_share_only_a_third_cluster_the_earlier_one_gives_in() -> None:
+    async def scenario() -> None:
+        async with (
+            Federation("mid") as mid,
+            Federation("far", peers=[(LOCAL, mid.port)]) as far,
+            Federation("west", peers=[(LOCAL, mid.port)], epoch=1) as earlier,
+        ):
+            earlier.put(instance("old"))
+            await until(lambda: "old" in mid.remote("shop") and "old" in far.remote("shop"))
+            async with Federation("west", peers=[(LOCAL, far.port)], epoch=2) as later:
+                later.put(instance("new"))
+                await until(lambda: any("another process lives as 'west'" in each for each in earlier.problems))
+                await until(lambda: not earlier.connected)
+                await until(lambda: list(mid.remote("shop")) == list(far.remote("shop")) == ["new"])
+                assert later.connected
+                assert any("does another process have its name?" in each for each in later.problems)
+                renewals = earlier.shared.renewals + later.shared.renewals
+                assert renewals <= 2 * earlier.policy.renewals_max + 1
+                # What comes later does not wake the dispute.
+                later.put(instance("newer"))
+                await until(lambda: "newer" in mid.remote("shop"))
+                assert earlier.shared.renewals + later.shared.renewals == renewals
+
+    asyncio.run(scenario())
+
+
+def test_two_processes_with_one_name_that_meet_both_say_so() -> None:
+    async def scenario() -> None:
+        async with Federation("west") as one, Federation("west", peers=[(LOCAL, one.port)]) as other:
+            for each in (one, other):
+                await until(lambda each=each: any("both sides are called 'west'" in p for p in each.problems))  # type: ignore[misc]
+            assert not one.connected
+            assert not other.connected
+
+    asyncio.run(scenario())
+
+
 def test_a_directory_lets_the_instances_of_a_forgotten_cluster_go_at_once_and_doubts_those_a_cluster_lost() -> None:
     async def scenario() -> None:
         store = MemoryStore()

@@ -42,6 +42,11 @@ OUTBOX_BYTES_MAX: Final = 64 * 1024 * 1024
 """A peer that lets more than this pile up is cut off."""
 CONNECT_MAX_S: Final = 5.0
 LINKS_PER_CLUSTER_MAX: Final = 4
+TURNED_AWAY_S: Final = 60.0
+"""How long it is told that a caller was turned away."""
+TURNED_AWAY_MAX: Final = 16
+CALM_S: Final = 60.0
+"""When nobody outbid us for this long, an earlier time does not count against us."""
 
 
 class Federation:
@@ -97,6 +102,8 @@ class Federation:
         self._remote: dict[str, dict[str, Seen]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._turned_away: dict[str, Mono] = {}
+        """Why callers were turned away, and when last."""
         self._unlisted = set() if local is None else set(services)
         """Services the local source has not listed yet."""
         self.shared.is_held = bool(self._unlisted)
@@ -117,8 +124,11 @@ class Federation:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why peers are not connected, one sentence each."""
-        return tuple(sorted(f"{link.where}: {p}" for link in self._links if (p := link.machine.problem) is not None))
+        """Why peers are not connected, callers were turned away lately, or others do not go by us; one sentence each."""
+        found = [f"{link.where}: {p}" for link in self._links if (p := link.machine.problem) is not None]
+        since = self.clock() - TURNED_AWAY_S
+        found += {f"a caller: {problem}" for problem, at in self._turned_away.items() if at >= since}
+        return tuple(sorted(found + ([self.shared.problem] if self.shared.problem else [])))
 
     def remote(self, service: str) -> dict[str, Instance]:
         """The instances other clusters have, by id, as rosters here show them."""
@@ -244,9 +254,14 @@ class Federation:
             self.changed(())
 
     async def _age(self) -> None:
+        renewals, renewed_at = 0, self.clock()
         while True:
             await asyncio.sleep(min(1.0, max(0.05, self.policy.stale_max_s / 4)))
             now = self.clock()
+            if renewals != self.shared.renewals:
+                renewals, renewed_at = self.shared.renewals, now
+            elif now - renewed_at > CALM_S:
+                self.shared.calm()
             ages = self.freshness.ages_s(now)
             others = [each for each in self.shared.clusters if each != self.cluster]
             stale = frozenset(each for each in others if ages.get(each, 0.0) > self.policy.stale_max_s)
@@ -281,6 +296,13 @@ class Federation:
     def is_trusted(self, frame: peering.Frame) -> bool:
         """Whether a hello shows the token wanted here."""
         return not isinstance(frame, peering.Hello) or not self._token or is_token(frame.token, self._token)
+
+    def turned_away(self, problem: str) -> None:
+        """A caller was refused before it had said who it is, or since of who it says it is."""
+        self._turned_away.pop(problem, None)
+        self._turned_away[problem] = self.clock()
+        if len(self._turned_away) > TURNED_AWAY_MAX:
+            del self._turned_away[next(iter(self._turned_away))]
 
     def link(self, link: _Link, *, is_there: bool) -> None:
         """Counts a connection in, or out."""
@@ -340,6 +362,8 @@ class _Link:
                 self.federation.connect(self, self.address)
             else:
                 logger.warning("federation %s, peer %s: %s", self.federation.cluster, self.where, effect.problem)
+                if self.address is None and not self.machine.cluster:
+                    self.federation.turned_away(effect.problem)
                 self._hang_up()
         self.arm()
         if keys:

@@ -154,7 +154,9 @@ class FederatedSet:
     """One cluster's copy of the set, and the only writer of its own part.
 
     `epoch` must be later than any this cluster had before; the calendar in milliseconds does. If others know a later one
-    all the same, the part is written anew under an epoch behind theirs.
+    all the same, the part is written anew under an epoch behind theirs. That happens once when a calendar went back. Two
+    processes of one name do it to each other by turns, so whoever was outbid more than `renewals_max` times gives in and says
+    no more of itself. Of two that start one after the other this is the earlier one.
     """
 
     def __init__(self, cluster: str, epoch: int, policy: FederationPolicy | None = None) -> None:
@@ -164,6 +166,9 @@ class FederatedSet:
         """Local writes and parts of others that were not taken in, for lack of room."""
         self.renewals = 0
         """Times others knew a later epoch of ours."""
+        self.is_contested = False
+        """Whether another process lives under our name, and this one has given in, for good."""
+        self._outbid = 0
         self.pruned = 0
         """Removals the log no longer remembers."""
         self.is_held = False
@@ -184,6 +189,15 @@ class FederatedSet:
     def is_forgotten(self) -> bool:
         """Whether others forgot this cluster; `renew` makes it a new one."""
         return self._forgotten.get(self.cluster, -1) >= self._own.epoch
+
+    @property
+    def problem(self) -> str | None:
+        """Why others do not go by what we say, or may not for long."""
+        if self.is_contested:
+            return f"another process lives as {self.cluster!r}; give each cluster its own name, and start this one anew"
+        if self._outbid > 1:
+            return f"{self._outbid} times others knew a later life of {self.cluster!r}; does another process have its name?"
+        return f"{self.cluster!r} was forgotten; start it anew to join" if self.is_forgotten else None
 
     @property
     def forgotten(self) -> Mapping[str, int]:
@@ -283,7 +297,8 @@ class FederatedSet:
         spans = []
         for cluster, part in self._told():
             epoch, counter = vector.get(cluster, (-1, 0))
-            if (epoch, counter) >= part.position or (self.is_held and part is self._own):
+            is_silent = part is self._own and (self.is_held or self.is_contested)
+            if is_silent or (epoch, counter) >= part.position:
                 continue
             base = counter if epoch == part.epoch and counter >= part.floor else None
             spans.append(Span(cluster, part.epoch, base, part.counter, part.behind(0 if base is None else base)))
@@ -299,9 +314,8 @@ class FederatedSet:
             if span.epoch <= self._forgotten.get(span.cluster, -1):
                 continue
             if span.cluster == self.cluster:
-                if (span.epoch, span.counter) > self._own.position:
-                    self.renewals += 1
-                    self.renew(span.epoch + 1)
+                if (span.epoch, span.counter) > self._own.position and not self.is_contested:
+                    self._outdo(span.epoch)
                 continue
             part = self._parts.get(span.cluster)
             if part is not None and (span.epoch, span.counter) <= part.position:
@@ -323,7 +337,7 @@ class FederatedSet:
         """The same, to be changed apart."""
         made = FederatedSet(self.cluster, self.epoch, self.policy)
         made._parts = {cluster: part.copy() for cluster, part in self._parts.items()}
-        made.is_held = self.is_held
+        made.is_held, made.is_contested, made._outbid = self.is_held, self.is_contested, self._outbid
         made._forgotten, made._shelved = dict(self._forgotten), self._shelved
         made._acknowledged = {cluster: dict(vector) for cluster, vector in self._acknowledged.items()}
         return made
@@ -361,7 +375,18 @@ class FederatedSet:
                     wrote |= self._write((*key, cluster), None)
         return wrote
 
+    def calm(self) -> None:
+        """Nobody outbid us for long; what comes later counts anew."""
+        self._outbid = 0
+
     # ------------------------------------------------------------------------------------------------------ helpers
+
+    def _outdo(self, epoch: int) -> None:
+        self.renewals += 1
+        self._outbid += 1
+        self.is_contested = self._outbid > self.policy.renewals_max
+        if not self.is_contested:
+            self.renew(epoch + 1)
 
     @property
     def _own(self) -> _Part:

@@ -188,6 +188,8 @@ class Peering:
 
     def wake(self, now: Mono) -> tuple[Effect, ...]:
         """Time has passed."""
+        if self.shared.is_contested:
+            return self._give_in(now)
         if not self._is_connected:
             if self._connect_at is None or now < self._connect_at:
                 return ()
@@ -208,6 +210,8 @@ class Peering:
             return (Send(self._hello()),) if self.is_dialling else ()
         if isinstance(fact, Ended):
             return self._ended(fact.problem, now)
+        if self.shared.is_contested and (self.is_open or not self._is_connected):
+            return self._give_in(now)
         if not self._is_connected:
             return ()
         if isinstance(fact, LocalChange):
@@ -253,6 +257,8 @@ class Peering:
             return self._drop(f"it speaks version {hello.version} of the protocol, this side {VERSION}", now)
         if not is_trusted:
             return self._drop("its token is not the one wanted here", now)
+        if self.shared.is_contested:
+            return self._give_in(now)
         if hello.cluster == self.shared.cluster:
             return self._drop(f"both sides are called {hello.cluster!r}; each cluster needs its own name", now)
         if hello.epoch <= self.shared.forgotten.get(hello.cluster, -1):
@@ -297,12 +303,18 @@ class Peering:
         self._forgotten |= delta.forgotten
         self.shared.settle(absorbed.keys)
         if self.shared.is_forgotten:
-            return (
-                *self._drop(f"{self.shared.cluster!r} was forgotten; start it anew to join", now),
-                Changed(absorbed.keys),
-            )
+            return *self._drop(self.shared.problem or "", now), Changed(absorbed.keys)
+        if self.shared.is_contested:
+            return *self._give_in(now), Changed(absorbed.keys)
         reply = Send(self._digest()) if absorbed.has_gap else Send(Ack(self.shared.digest()))
         return (reply, Changed(absorbed.keys), *self._tell())
+
+    def _give_in(self, now: Mono) -> tuple[Effect, ...]:
+        """Another process has our name: to stay connected would make others believe that it is well, whatever it is."""
+        problem = self.shared.problem or ""
+        effects = self._drop(problem, now) if self._is_connected else ()
+        self.problem, self._connect_at = problem, None
+        return effects
 
     def _drop(self, problem: str, now: Mono, *, say: bool = True) -> tuple[Effect, ...]:
         said: tuple[Effect, ...] = (Send(Bye(problem)),) if say else ()

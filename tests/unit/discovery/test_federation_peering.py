@@ -147,6 +147,34 @@ def test_strangers_are_dropped() -> None:
     assert "was forgotten" in str(other.handle(Received(Hello("east", 5, "t")), Mono(0.0))[-1])
 
 
+def test_who_gave_its_name_up_hangs_up_and_does_not_dial_again() -> None:
+    one, other = connected()
+    later = FederatedSet("east", 1)
+    for _ in range(FederationPolicy().renewals_max + 1):
+        later.renew(one.shared.epoch + 1)
+        one.shared.absorb(later.delta_since({}))
+    assert one.shared.is_contested
+    said = one.handle(LocalChange(), Mono(1.0))
+    assert [type(each) for each in said] == [Send, Drop]
+    assert one.problem is not None
+    assert "another process lives as 'east'" in one.problem
+    assert one.wake_at() is None
+    # Nor does it answer callers, and tells the reason to nobody without the token.
+    for hello, is_trusted, reason in (
+        (Hello("west", 1, "t"), True, "another process"),
+        (Hello("x", 1), False, "token"),
+    ):
+        caller = peering("east", is_dialling=False, shared=one.shared)
+        caller.handle(Connected(), Mono(2.0))
+        assert reason in str(caller.handle(Received(hello, is_trusted=is_trusted), Mono(2.0))[-1])
+        assert not caller.is_open
+    # What another link found out, this one hears at its next ping.
+    again = peering("east", is_dialling=True, shared=one.shared)
+    assert again.wake(Mono(0.0)) == ()
+    assert again.wake_at() is None
+    assert other.is_open
+
+
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 5))
 def test_a_delta_cut_in_pieces_is_joined_again(first: int, second: int, writes_max: int) -> None:
     east, west = FederatedSet("east", 1), FederatedSet("west", 1)
