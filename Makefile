@@ -16,12 +16,12 @@ READY_MUTANTS := $(ENV)/.ready-mutants
 READY_313 := $(ENV_313)/.ready
 
 # Every bench but those with a target of their own: bench/NAME.py or bench/NAME/__main__.py.
-BENCHES = $(filter-out __init__ thresholds mutants soak,$(sort \
+BENCHES = $(filter-out __init__ thresholds mutants soak soak_services worlds,$(sort \
     $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)) $(patsubst bench/%.py,%,$(wildcard bench/*.py))))
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds soak mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up test check bench bench-thresholds worlds soak mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: $(READY_BENCH) servers ## speed beside the peers, in one run
 
 bench-thresholds: $(READY) ## false alarms and regressions caught: static, bare, hardened
 	@$(BIN)/python -m bench.thresholds
+
+worlds: $(READY) servers ## every law of a store over many seeds, on every backend, with members killed and frozen
+	@$(BIN)/python -m bench.worlds
 
 soak: $(READY) ## ten minutes of everything at once; memory, descriptors and tasks must stay flat
 	@$(BIN)/python -m bench.soak

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ QUICK = RetryPolicy(pause_first_s=0.0, pause_max_s=0.0)
 RETRYING = GuardPolicy(retry=QUICK, budget=AMPLE, breaker=None)
 ONCE = GuardPolicy(retry=None, breaker=None)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NAMES = count()
+"""The server counts requests by path, so each test needs a path of its own."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +334,7 @@ def test_a_status_that_is_the_callers_own_doing_is_no_failure(kit: Any, server: 
 def test_a_server_that_mends_is_answered_for(kit: Any, server: MisbehavingServer) -> None:
     guard = Guard("shop", policy=RETRYING)
     with opened(kit, guard) as client:
-        assert client.ask(f"{server.url}/mend/{id(guard)}/2") == Reply(200, b"mended")
+        assert client.ask(f"{server.url}/mend/{next(NAMES)}/2") == Reply(200, b"mended")
         assert guard.snapshot().retries == 2
         assert client.busy() == 0
 
@@ -574,7 +577,7 @@ def test_a_hedge_answers_first_and_the_one_that_lost_is_closed(kit: Any, server:
                 client.ask(f"{server.url}/ok")
             guard.snapshot()
             with within(guard, 2.0):
-                assert client.ask(f"{server.url}/{path}/{id(guard)}") == Reply(200, b"ok")
+                assert client.ask(f"{server.url}/{path}/{next(NAMES)}") == Reply(200, b"ok")
             assert guard.snapshot().hedges_won >= 1
             until(lambda: client.busy() == 0, client.busy)
         until(lambda: server.connections <= before, lambda: server.connections)

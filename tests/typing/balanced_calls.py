@@ -1,9 +1,5 @@
 """A program of a user: a pool over a directory, and the clients that pick from it, all with exact types."""
 
-# A checker that is not told where the libraries are installed still checks all that is ours.
-# pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownArgumentType=false, reportAssertTypeFailure=false
-
 from __future__ import annotations
 
 from random import Random
