@@ -33,7 +33,7 @@ class Work:
         """The time it was worked on until `now`."""
         until = now if self._idle_since is None else self._idle_since
         worked_s = until - self._began - self._idled_s
-        return worked_s if worked_s > 0.0 else 0.0
+        return max(worked_s, 0.0)
 
     def close(self) -> None:
         """Marks it as ended."""
