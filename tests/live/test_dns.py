@@ -10,7 +10,8 @@ import pytest
 
 from budao.adapters.dns import DnsSource, NotResolved, Resolver
 from budao.discovery import Address, CameBack, Changed, Listed, NamePolicy, WentAway
-from tests.live.dns_server import DnsServer, free_port
+from tests.live.dns_server import DnsServer
+from tests.live.redis_server import free_port
 
 PATIENCE_S = 30.0
 RECORDS = (
