@@ -1,6 +1,6 @@
 """An ASGI application that registers itself, and leaves without losing a call.
 
-    app = registered(app, service="inventory", store="budao://store:7300")
+    app = registered(app, service="inventory", store="budao://store:7420")
     budao.adapters.uvicorn.run(app, host="0.0.0.0", port=8000)
 
 It joins once its port answers, says "not ready" and `Connection: close` while it drains, counts what is in flight, and

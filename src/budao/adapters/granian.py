@@ -1,4 +1,4 @@
-"""Granian that drains: `await serve(registered(app, service="inventory", store="budao://store:7300"), port=8000)`.
+"""Granian that drains: `await serve(registered(app, service="inventory", store="budao://store:7420"), port=8000)`.
 
 Granian closes its listener and its idle connections in one order, and does not wait for what is in flight. So here it
 goes on accepting until that has ended, and only then is told to stop. It runs embedded in this process (Granian calls that

@@ -4,7 +4,7 @@
     server = grpc.aio.server(interceptors=[calls])
     ...
     await server.start()
-    async with registered_server(server, service="inventory", store="budao://store:7300", port=port, calls=calls) as here:
+    async with registered_server(server, service="inventory", store="budao://store:7420", port=port, calls=calls) as here:
         await here.left()
 
 `server.stop` sends GOAWAY and refuses new calls at once, so it comes last: after the watchers have gone elsewhere.

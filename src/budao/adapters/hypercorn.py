@@ -1,4 +1,4 @@
-"""Hypercorn that drains: `await serve(registered(app, service="inventory", store="budao://store:7300"), config)`.
+"""Hypercorn that drains: `await serve(registered(app, service="inventory", store="budao://store:7420"), config)`.
 
 Hypercorn has one order for three things: closing the listener, closing what is idle, and refusing new streams. It is given
 when the drain would close the listener; what is in flight then still finishes. Over HTTP/2 a connection gets its GOAWAY

@@ -1,6 +1,6 @@
 """Registration of this process as a one-liner, and leaving without losing a call.
 
-    async with registration(service="inventory", store="budao://store:7300", port=9000) as here:
+    async with registration(service="inventory", store="budao://store:7420", port=9000) as here:
         await here.left()        # until SIGTERM came and the drain is over
 
 For ASGI see `asgi_registration`, for gRPC `grpc_registration`, for a listener of your own `tcp`. A worker without a

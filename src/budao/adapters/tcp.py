@@ -2,7 +2,7 @@
 
     port = TcpPort(handle)
     port.server = await asyncio.start_server(port, host, number)
-    async with registration("echo", "budao://store:7300", port=number, server=port, traffic=port.traffic) as here:
+    async with registration("echo", "budao://store:7420", port=number, server=port, traffic=port.traffic) as here:
         await here.left()
 
 Of a protocol unknown here, a connection is a call: it counts until its handler returns. A handler that keeps connections

@@ -1,4 +1,4 @@
-"""uvicorn that drains: `run(registered(app, service="inventory", store="budao://store:7300"), port=8000)`.
+"""uvicorn that drains: `run(registered(app, service="inventory", store="budao://store:7420"), port=8000)`.
 
 On SIGTERM uvicorn closes its listener at once, and whoever has not heard of it yet is refused. Here the signal starts the
 drain, and uvicorn is told to end once that is over.
