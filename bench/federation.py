@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 
-from budao.aio.federation import Federation
+from budao.aio import Federation
 from budao.discovery import Address, FederatedSet, Instance
 
 LOCAL = "127.0.0.1"

@@ -13,8 +13,8 @@ from typing import Self
 
 import pytest
 
+from budao.aio import Federation
 from budao.aio.directory import Directory
-from budao.aio.federation import Federation
 from budao.aio.latest import Latest
 from budao.aio.memory_store import MemoryStore
 from budao.aio.registrar import Registrar
@@ -28,7 +28,7 @@ TOKEN = "a token of some length"
 LOCAL = "127.0.0.1"
 CHILD = """
 import asyncio, sys
-from budao.aio.federation import Federation
+from budao.aio import Federation
 from budao.discovery import Address, Instance
 async def main():
     async with Federation("south", peers=[("127.0.0.1", int(sys.argv[1]))], listen=None) as mine:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
-from budao.aio.federation import Federation
+from budao.aio import Federation
 from budao.discovery import Address, FederationPolicy, Instance
 
 PATIENCE_S = 30.0

@@ -125,7 +125,7 @@ def test_the_core_imports_without_any_extra() -> None:
             "-I",
             "-S",
             "-c",
-            f"import sys; sys.path.insert(0, {str(tree.PACKAGE.parent)!r}); import budao",
+            f"import sys; sys.path.insert(0, {str(tree.PACKAGE.parent)!r}); import budao; from budao.aio import *",
         ],
         capture_output=True,
         text=True,

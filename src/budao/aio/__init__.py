@@ -10,6 +10,8 @@ from budao.aio.campaign import Leadership, campaign
 from budao.aio.directory import Directory
 from budao.aio.drain import Announcer, Drainer, NoPort, Port, Traffic
 from budao.aio.duel import as_coroutine
+from budao.aio.federation import Federation
+from budao.aio.federation_source import FederatedSource
 from budao.aio.flight import single
 from budao.aio.follow import Followed, Lost, follow, list_span, watching
 from budao.aio.lag import LagProbe
@@ -44,6 +46,8 @@ __all__ = [
     "Directory",
     "Drainer",
     "DurableStore",
+    "FederatedSource",
+    "Federation",
     "Followed",
     "HasRoster",
     "JournalPolicy",
