@@ -69,14 +69,17 @@ class Joining:
         if isinstance(fact, WentAway):
             self._problem = fact.problem
             return (fact,) if self._is_listed else self._say(now)
-        self._problem = None
         if isinstance(fact, Listed):
             self.known, self._is_listed = fact, True
+        elif not self._is_listed:
+            # Nothing was listed that could go on.
+            return ()
         elif isinstance(fact, Changed) and self.known is not None:
             here = {each.id: each for each in self.known.instances if each.id not in fact.gone}
             here |= {each.id: each for each in fact.put}
             self.known = Listed(fact.revision, tuple(here.values()))
-        return self._say(now) if self._is_listed else ()
+        self._problem = None
+        return self._say(now)
 
     def _remote_changed(self, now: Mono) -> tuple[Sighting, ...]:
         if self._problem is None:

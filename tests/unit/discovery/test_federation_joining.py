@@ -73,6 +73,13 @@ def test_remote_instances_show_alone_when_the_local_source_has_said_nothing_for_
     assert joining.wake_at() is None
 
 
+def test_a_source_that_is_back_without_a_list_ever_is_no_reason_to_hold_remote_instances() -> None:
+    joining = Joining(POLICY, at(0))
+    joining.handle(WentAway("no route"), at(1))
+    assert joining.handle(CameBack(), at(2)) == ()
+    assert ids(joining.handle(remote("w"), at(3))) == [["w"], "WentAway"]
+
+
 def test_an_empty_list_is_no_truth_before_the_local_source_has_listed() -> None:
     joining = Joining(POLICY, at(0))
     assert joining.handle(WentAway("no route"), at(1)) == (WentAway("no route"),)
