@@ -63,7 +63,7 @@ def line_with(child: subprocess.Popen[str], words: str) -> str:
     for line in said(child):
         if words in line:
             return line.rstrip()
-    raise SystemExit(f"{child.args} ended, and never said {words!r}")
+    raise SystemExit(f"{child.args!r} ended, and never said {words!r}")
 
 
 def play(start: Callable[..., subprocess.Popen[str]]) -> None:
