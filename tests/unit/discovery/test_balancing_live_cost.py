@@ -229,6 +229,13 @@ def test_the_own_zone_is_preferred_until_it_is_crowded() -> None:
     assert set(calls(made([near, far], zone="a"), 1)) == {"near"}
 
 
+def test_calls_leave_the_own_zone_at_the_fourth_in_flight() -> None:
+    near, far = endpoint("near", zone="a"), endpoint("far", zone="b")
+    balancer = made([near, far], zone="a")
+    picked = [balancer.pick(Mono(0.0)) for _ in range(4)]
+    assert [choice.endpoint.id for choice in picked if choice is not None] == ["near", "near", "near", "far"]
+
+
 def test_without_a_zone_of_its_own_a_client_prefers_none() -> None:
     balancer = made([endpoint("near", zone="a"), endpoint("far", zone="b")])
     assert {each.place_factor for each in balancer.explain(Mono(0.0))} == {1.0}
@@ -272,7 +279,7 @@ def test_an_explanation_reads_aloud_and_changes_nothing() -> None:
     assert once == again
     assert [each.id for each in once] == ["near", "far"]
     assert "service 10.0 ms (reported)" in str(once[0])
-    assert "zone or doubt ×3" in str(once[1])
+    assert "zone or doubt ×10" in str(once[1])
 
 
 def test_renewal_keeps_what_was_learned_and_calls_of_those_that_left_can_end() -> None:
