@@ -279,7 +279,7 @@ def test_an_explanation_reads_aloud_and_changes_nothing() -> None:
     assert once == again
     assert [each.id for each in once] == ["near", "far"]
     assert "service 10.0 ms (reported)" in str(once[0])
-    assert "zone or doubt ×10" in str(once[1])
+    assert "zone or doubt ×12" in str(once[1])
 
 
 def test_renewal_keeps_what_was_learned_and_calls_of_those_that_left_can_end() -> None:

@@ -39,7 +39,7 @@ class LiveCostPolicy:
     """A newcomer's share of calls grows to the full one over this span; 0.0 for at once."""
     slow_start_share: float = 0.1
     """The share it starts with."""
-    far_factor: float = 10.0
+    far_factor: float = 12.0
     """A call to another zone costs this many times one within the own; 1.0 for no preference.
 
     The queue counts squared, so calls begin to leave an own zone where each endpoint has three in flight, while one elsewhere has none.
