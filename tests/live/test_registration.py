@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from budao.adapters import uvicorn
+from budao.adapters.asgi_load import LoadMiddleware
 from budao.adapters.asgi_registration import Registered, registered
 from budao.adapters.grpc_registration import CountedCalls, registered_server
 from budao.adapters.registration import Here, registration
@@ -21,6 +23,7 @@ from budao.aio import Directory, MemoryStore, StoreSource
 from budao.discovery import DrainPolicy, RegistrarPolicy, Roster
 from budao.model import BadSettings, Stage
 from budao.store import Committed, Span, StoreAway, Txn
+from budao.wire import LOAD, parse_load
 from tests.live.drain_app import app as application
 from tests.live.servers_http import free_port
 
@@ -92,6 +95,27 @@ def test_an_asgi_app_is_found_once_its_port_answers_and_leaves_when_its_watchers
     assert app.proof.why == "everyone acknowledged"
     assert [name for name, _ in app.proof.acknowledged] == ["shop"]
     assert app.proof.is_clean
+
+
+@pytest.mark.parametrize("wrap", [lambda app: app, LoadMiddleware])
+def test_a_registered_app_tells_its_load_once_in_every_reply(wrap: Callable[[Any], Any]) -> None:
+    async def run() -> list[list[str]]:
+        store = MemoryStore()
+        app = registered(wrap(application), "inventory", store, **quick())
+        async with watched(store) as directory:
+            serving = asyncio.create_task(uvicorn.serve(app, port=0, log_level="error"))
+            (endpoint,) = (await until(directory, lambda roster: bool(roster.endpoints()))).endpoints()
+            async with httpx.AsyncClient(base_url=f"http://{endpoint.authority}") as client:
+                said = [(await client.get("/")).headers.get_list(LOAD) for _ in range(2)]
+            app.drainer.ask()
+            async with asyncio.timeout(PATIENCE_S):
+                await serving
+        await store.aclose()
+        return said
+
+    for told in asyncio.run(run()):
+        assert len(told) == 1
+        assert parse_load(told[0]) is not None
 
 
 def test_an_app_that_knows_no_lifespan_is_registered_as_well() -> None:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
+from budao.adapters.asgi_load import LoadMiddleware
 from budao.adapters.registration import Membership, Place, answers
 from budao.aio import Drainer, Store
 from budao.discovery import DrainPolicy, DrainProof, Instance, RegistrarPolicy
@@ -77,13 +78,17 @@ def registered(
     ready_path: str = READY_PATH,
     is_ready: Callable[[], bool] = lambda: True,
     uncounted: Iterable[str] = UNCOUNTED,
+    tells_load: bool = True,
 ) -> Registered:
     """`app`, registered while it runs and drained before it ends; without a `service` only drained.
 
     - `host` and `port` are where others reach it; the adapters' `run` fills in what is left out.
     - `place` says more than these can (zone, weight, version), and then replaces them.
     - `ready_path` is answered here: 503 before it is registered and while it drains, else what `is_ready` says.
+    - With `tells_load` every reply says how busy this server is, unless a `LoadMiddleware` around `app` does already.
     """
+    if tells_load and not isinstance(app, LoadMiddleware):
+        app = LoadMiddleware(app)
     where = Place(service=service, id=id, host=host, port=port) if place is None else place
     membership = None
     if where.service and store is not None:
