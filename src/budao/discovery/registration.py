@@ -17,6 +17,9 @@ from budao.model import BudaoError, Checks, Mono, Stage
 
 SLACK_S: Final = 1.5
 """A lease is renewed if its end moved by more than this; some stores tell what is left in whole seconds."""
+RENEWALS_MIN: Final = 3
+"""A holder lives if its lease was renewed so often. Fewer prove nothing: a store that starts again gives every lease its
+whole span, the leases of the dead as well."""
 NAME_BYTES_TAKEN: Final = 200
 """Of what a fresh id takes over from the name it is made of."""
 
@@ -263,7 +266,9 @@ class _Rival:
     incarnation: str | None
     since: Mono
     ends: Mono
-    """When its lease would end if it were not renewed."""
+    """When its lease would end if it were not renewed, as it was when it last moved."""
+    renewals: int = 0
+    """How often the end has been seen to move."""
     is_told: bool = False
     """Whether it has been reported as a duplicate."""
 
@@ -460,9 +465,13 @@ class Registration:
             self._rival = _Rival(incarnation, now, ends)
         rival = self._rival
         held_s = now - rival.since
-        lives = ends - rival.ends > SLACK_S and held_s > holder.ttl_s
+        if ends - rival.ends > SLACK_S:
+            rival.renewals += 1
+            rival.ends = ends
+        lives = rival.renewals >= RENEWALS_MIN and held_s > holder.ttl_s
         # A lease that is neither renewed nor ended for three times its span will not end.
-        is_duplicate = holder.lease == 0 or lives or held_s > 3 * (holder.ttl_s + SLACK_S)
+        is_stuck = now - rival.ends > 3 * (holder.ttl_s + SLACK_S)
+        is_duplicate = holder.lease == 0 or lives or is_stuck
         if rival.is_told:
             self._put_at = Mono(now + self.policy.pause_max_s)
             return ()

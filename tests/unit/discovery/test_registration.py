@@ -271,6 +271,22 @@ def test_a_living_holder_is_left_alone_and_named_in_the_error() -> None:
     assert steps(machine, Revoked(), at=now) == (TellLeft(),)
 
 
+def test_a_dead_holder_whose_lease_a_store_makes_whole_again_when_it_starts_is_waited_for() -> None:
+    machine = begun()
+    steps(machine, Granted(5, 30.0), held(left_s=20.0))
+    now, ends, starts = Mono(0.0), 20.0, [15.0, 40.0]
+    effects: tuple[Effect, ...] = ()
+    while TellPublished(INSTANCE, 99) not in effects:
+        now = due(machine)
+        (order,) = machine.wake(now)
+        if starts and now >= starts[0]:
+            ends = starts.pop(0) + 30.0
+        answer = held(left_s=ends - now) if now < ends else WasPut(99)
+        effects = machine.handle(KeptAlive() if isinstance(order, KeepAlive) else answer, now)
+        assert not any(isinstance(each, TellDuplicate) for each in effects)
+    assert 70.0 <= now < 72.0
+
+
 def test_a_holder_without_a_lease_never_goes_so_nobody_waits_for_it() -> None:
     machine = begun()
     steps(machine, Granted(5, 30.0))
