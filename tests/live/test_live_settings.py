@@ -15,7 +15,7 @@ from budao.aio import MemoryStore, Overtaken, StoredSettings
 from budao.model import BadSettings
 from budao.protect import LiveSettings, live_guards
 from budao.settings import VERSIONS_MAX, Stated, current_key, read_text, typed
-from budao.store import Put, Txn
+from budao.store import Page, Put, Span, Txn
 
 PATIENCE_S = 30.0
 
@@ -107,6 +107,30 @@ def test_a_mistake_in_the_file_or_the_environment_stops_a_program_at_its_start(t
         with pytest.raises(BadSettings, match="items_max"):
             async with LiveSettings(build, file=file, environ={}):
                 pass
+
+    asyncio.run(play())
+
+
+class Odd(MemoryStore):
+    """Raises what no store should, as often as it is told."""
+
+    failures = 0
+
+    async def read(self, span: Span, *, revision: int = 0, limit: int = 0) -> Page:
+        if self.failures:
+            self.failures -= 1
+            raise TypeError("what no store should raise")
+        return await super().read(span, revision=revision, limit=limit)
+
+
+def test_a_store_that_raises_what_no_store_should_is_followed_all_the_same() -> None:
+    async def play() -> None:
+        store = Odd()
+        await StoredSettings(store, "shop").set("items_max = 40")
+        store.failures = 2
+        async with LiveSettings(build, environ={}, store=store, name="shop") as live:
+            await until(live, lambda shop: shop.items_max == 40)
+            assert live.problems == ()
 
     asyncio.run(play())
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
+from random import Random
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from budao.aio import Latest, Lost, Store, follow
-from budao.model import BadSettings
+from budao.model import BadSettings, Mono
 from budao.settings import (
     PREFIX,
     Adjustable,
@@ -26,7 +28,7 @@ from budao.settings import (
     read_version,
     taken,
 )
-from budao.store import Entry, Span
+from budao.store import Entry, Patience, Span
 from budao.threads import FileWatch
 
 T = TypeVar("T")
@@ -74,6 +76,7 @@ class LiveSettings(Generic[T]):
         self._first_s = first_s
         self._on_value = on_value
         self._trouble: dict[str, str] = {}
+        self._rng = Random()
         self._watch: FileWatch | None = None
         self._task: asyncio.Task[None] | None = None
         self._store_said = asyncio.Event()
@@ -126,11 +129,22 @@ class LiveSettings(Generic[T]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self, store: Store) -> None:
+        patience = Patience()
+        while True:
+            try:
+                await self._follow_once(store, patience)
+            except Exception as error:  # noqa: BLE001 -- logged whole; the next change must still be heard of
+                _log.exception("following %s on %s failed, trying again", self._key, store.name)
+                self._note(store.name, f"{type(error).__name__}: {error}")
+            await asyncio.sleep(patience.pause_s(Mono(time.monotonic()), self._rng))
+
+    async def _follow_once(self, store: Store, patience: Patience) -> None:
         async with aclosing(follow(store, Span.one(self._key))) as seen:
             async for each in seen:
                 if isinstance(each, Lost):
                     self._note(store.name, f"cannot be asked: {each.problem}; what is in force stays in force")
                     continue
+                patience.went_well(Mono(time.monotonic()))
                 self._note(store.name, None)
                 self._take_store(each.entries.get(self._key))
                 self._store_said.set()
