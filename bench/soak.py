@@ -116,17 +116,17 @@ class Load:
                 self.guard.obey(policy)
 
 
-def memory_kib() -> int:
-    """Memory the process holds, in KiB."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+def memory_kib(process: int | str = "self") -> int:
+    """Memory a process holds, in KiB."""
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1])
     return 0
 
 
-def descriptors() -> int:
-    """Open files and sockets of the process."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors(process: int | str = "self") -> int:
+    """Open files and sockets of a process."""
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 def left_behind(load: Load) -> dict[str, int]:
