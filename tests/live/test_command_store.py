@@ -167,6 +167,49 @@ def test_a_store_that_is_not_there_is_said_in_bounded_time() -> None:
     assert "127.0.0.1:9" in failed.stderr
 
 
+def test_nobody_registered_is_said_in_words_and_not_shown_as_an_empty_table(url: str) -> None:
+    shown = budao(url, "services", "--once", "--service", "nobody").stdout
+    assert shown.startswith("no instance of nobody is registered\n")
+
+
+def test_a_wrong_address_or_token_is_said_without_talk_of_settings() -> None:
+    for store, word in (("localhost:7420", "a store is named"), ("budao://x:none", "the port is a number")):
+        failed = budao(store, "services", "--once")
+        assert (failed.returncode, failed.stdout) == (1, "")
+        assert word in failed.stderr
+        assert "settings" not in failed.stderr
+
+
+def test_a_missing_token_is_said_with_where_to_give_it(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("a token of some length")
+    with serving(tmp_path / "store", "--token-file", str(token)) as guarded:
+        failed = budao(guarded, "services", "--once")
+        assert failed.returncode == 1
+        assert "give the token with --token-file, or in $BUDAO_STORE_TOKEN" in failed.stderr
+        assert budao(guarded, "services", "--once", "--token-file", str(token)).returncode == 0
+
+
+def test_a_port_that_is_taken_and_a_file_for_a_folder_are_said_with_what_to_do(url: str, tmp_path: Path) -> None:
+    taken = budao(url, "store", "serve", str(tmp_path / "second"), "--port", url.rpartition(":")[2])
+    assert taken.returncode == 1
+    assert "another process listens there already; stop it, or choose another port" in taken.stderr
+    assert not (tmp_path / "second").exists()
+    (tmp_path / "file").touch()
+    wrong = budao(url, "store", "serve", str(tmp_path / "file"), "--port", "0")
+    assert wrong.returncode == 1
+    assert "is a file, and a folder is needed" in wrong.stderr
+
+
+def test_output_that_cannot_be_written_is_said_without_a_traceback(url: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "budao", "services", "--once", "--store", url]
+        failed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr == b"the output cannot be written: No space left on device\n"
+
+
 def test_no_store_at_all_is_wrong_usage() -> None:
     failed = budao("", "services")
     assert failed.returncode == 2

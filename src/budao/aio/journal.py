@@ -72,6 +72,8 @@ class JournalFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = _locked(folder, tried)
+        except (FileExistsError, NotADirectoryError) as problem:
+            raise StoreRefused(tried, f"{problem.filename} is a file, and a folder is needed") from problem
         except OSError as problem:
             raise StoreRefused(tried, problem.strerror or str(problem)) from problem
         opened = cls(folder, lock)

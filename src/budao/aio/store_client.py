@@ -104,7 +104,9 @@ class RemoteStore:
     @property
     def name(self) -> str:
         """What to call it in a message."""
-        return "budao://" + ",".join(f"{host}:{port}" for host, port in self.addresses)
+        return ("budao://" if self._tls is None else "budaos://") + ",".join(
+            f"{host}:{port}" for host, port in self.addresses
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EADDRINUSE
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -111,13 +112,16 @@ class StoreServer:
     @property
     def name(self) -> str:
         """What to call it in a message."""
-        return f"budao://{self.host}:{self.port}"
+        return f"{'budao' if self.tls is None else 'budaos'}://{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         try:
             self._listener = _listening(self.host, self.port)
         except OSError as problem:
-            raise StoreRefused(f"listen on {self.host}:{self.port}", problem.strerror or str(problem)) from problem
+            happened = problem.strerror or str(problem)
+            if problem.errno == EADDRINUSE:
+                happened = "another process listens there already; stop it, or choose another port"
+            raise StoreRefused(f"listen on {self.host}:{self.port}", happened) from problem
         try:
             await self.store.__aenter__()
         except BaseException:

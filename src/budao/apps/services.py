@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budao.aio import Followed, Lost, Store, follow
+from budao.apps.stores import advised
 from budao.discovery import Instance
 from budao.model import RemoteWireError, Stage
 from budao.store import Change, Entry, Put, Txn, unchanged
@@ -32,6 +33,15 @@ from budao.wire import (
 )
 
 COLOURS: Mapping[Stage, str] = {Stage.STARTING: "yellow", Stage.READY: "green", Stage.DRAINING: "magenta"}
+MORE: Mapping[str, Callable[[Instance], str]] = {
+    "zone": lambda instance: instance.zone,
+    "version": lambda instance: instance.version,
+    "weight": lambda instance: "" if instance.weight == 1.0 else f"{instance.weight:g}",
+    "capacity": lambda instance: str(instance.capacity or ""),
+}
+"""Columns that are shown if there is anything in them, and room for them."""
+WIDE = 72
+"""Characters below which only the columns that nobody can do without are shown."""
 TRIES_MAX = 8
 SETTLE_S = 0.3
 """How much longer a drain listens once everybody it knows of has acknowledged."""
@@ -113,8 +123,8 @@ def addresses(instance: Instance) -> str:
     )
 
 
-def table(overview: Overview, store: str) -> Table:
-    """What a person reads: a line for each instance."""
+def table(overview: Overview, store: str, *, width: int = 80, service: str = "") -> Table | Text:
+    """What a person reads: a line for each instance, and a column for all that any of them says."""
     services = {instance.service for instance in overview.instances.values()}
     count = f"{_many(len(overview.instances), 'instance')} of {_many(len(services), 'service')}"
     caption = f"{store}, revision {overview.revision}; {_many(len(overview.watchers), 'watcher')}"
@@ -122,24 +132,25 @@ def table(overview: Overview, store: str) -> Table:
         caption += f"; {_many(len(overview.unreadable), 'entry', 'entries')} cannot be read"
     if overview.problem:
         caption = f"the store cannot be asked, this may be old: {overview.problem}"
+    if not overview.instances:
+        if not overview.revision and not overview.problem:
+            return Text(f"asking {store}")
+        return Text(f"no instance{f' of {service}' if service else ''} is registered\n{caption}")
     made = Table(title=count, caption=caption, title_justify="left", caption_justify="left", highlight=False)
-    for name in ("service", "id", "stage", "addresses", "zone", "version"):
-        made.add_column(name, overflow="fold")
-    made.add_column("weight", justify="right")
-    made.add_column("capacity", justify="right")
-    last = ""
-    for instance in overview.sorted():
+    shown = [name for name, says in MORE.items() if width >= WIDE and any(map(says, overview.instances.values()))]
+    for name in ("service", "id", "stage", "addresses"):
+        made.add_column(name, overflow="fold", no_wrap=name == "stage")
+    for name in shown:
+        made.add_column(name, overflow="fold", justify="right" if name in {"weight", "capacity"} else "left")
+    every = overview.sorted()
+    for before, instance in zip((None, *every), every, strict=False):
         made.add_row(
-            Text(instance.service if instance.service != last else ""),
+            Text(instance.service if before is None or instance.service != before.service else ""),
             Text(instance.id),
             Text(instance.stage.value, style=COLOURS[instance.stage]),
             Text(addresses(instance)),
-            Text(instance.zone),
-            Text(instance.version),
-            Text(f"{instance.weight:g}"),
-            Text(str(instance.capacity) if instance.capacity else ""),
+            *(Text(MORE[name](instance)) for name in shown),
         )
-        last = instance.service
     return made
 
 
@@ -185,15 +196,19 @@ async def show(store: Store, *, as_json: bool, is_live: bool, namespace: str, se
     """Prints the table once, or keeps it up to date until it is stopped."""
     overview = Overview()
     console = Console()
+
+    def drawn() -> Table | Text:
+        return table(overview, store.name, width=console.width, service=service)
+
     async with aclosing(followed(store, overview, namespace, service)) as changes:
         if is_live:
-            with Live(table(overview, store.name), console=console, auto_refresh=False) as live:
+            with Live(drawn(), console=console, auto_refresh=False) as live:
                 async for _ in changes:
-                    live.update(table(overview, store.name), refresh=True)
+                    live.update(drawn(), refresh=True)
         said = 0
         async for _ in changes:
             if overview.problem:
-                print(f"the store cannot be asked: {overview.problem}", file=sys.stderr)
+                print(advised(overview.problem), file=sys.stderr)
                 return 1
             said += 1
             if said == 2:  # instances, and watchers
@@ -201,7 +216,7 @@ async def show(store: Store, *, as_json: bool, is_live: bool, namespace: str, se
     if as_json:
         print(json.dumps(overview.as_plain(), indent=1, ensure_ascii=False))
     else:
-        console.print(table(overview, store.name))
+        console.print(drawn())
     return 0
 
 
@@ -213,7 +228,7 @@ async def watch(store: Store, *, as_json: bool, namespace: str, service: str) ->
         async for pairs in changes:
             if overview.problem != problem:
                 problem = overview.problem
-                print(f"the store cannot be asked: {problem}" if problem else "the store is back", file=sys.stderr)
+                print(advised(problem) if problem else "the store is back", file=sys.stderr)
             for before, now in pairs:
                 line = _event(before, now, overview.revision, as_json=as_json)
                 if line:
@@ -325,7 +340,8 @@ async def _find(store: Store, name: str, service: str, namespace: str) -> tuple[
     if found:
         services = ", ".join(sorted(instance.service for _, instance in found))
         return f"{name}: several services have an instance of that id ({services}); say which with --service"
-    return f"{name}: no such instance; {_listed(known)}"
+    of = f" of {service}" if service else ""
+    return f"{name}: no such instance{of}; {_listed(known)}"
 
 
 def _listed(names: Iterable[str]) -> str:

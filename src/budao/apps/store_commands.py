@@ -12,7 +12,7 @@ from typing import Any
 
 from budao.apps.extras import lacks
 from budao.apps.stores import TOKEN_VARIABLE, add_options, on_store
-from budao.model import BudaoError
+from budao.model import BadSettings, BudaoError
 
 NEEDS = ("msgpack", "rich")
 PORT = 7420
@@ -115,6 +115,10 @@ def _serve(options: argparse.Namespace) -> int:
                 as_json=options.json,
             )
         )
+    except BadSettings as bad:
+        for path, problem in bad.problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+        return 1
     except BudaoError as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -54,7 +55,7 @@ def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = Fals
     try:
         return asyncio.run(_work(options, work, is_endless=is_endless))
     except (StoreError, BadSettings) as problem:
-        print(problem, file=sys.stderr)
+        print(advised(str(problem)), file=sys.stderr)
         return 1
     except BudaoError as problem:
         print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
@@ -65,15 +66,38 @@ def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = Fals
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:
+        if problem.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
+            raise
+        with contextlib.suppress(OSError):  # what could not be written would be tried once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"the output cannot be written: {problem.strerror or problem}", file=sys.stderr)
+        return 1
+
+
+def advised(problem: str) -> str:
+    """The problem, with what to do about it where a command has an option for that."""
+    if "it wants a token" in problem or "the token is wrong" in problem:
+        return f"{problem}\ngive the token with --token-file, or in ${TOKEN_VARIABLE}"
+    if "its certificate is not accepted" in problem:
+        return f"{problem}\nsay with --ca whom to trust"
+    if "Connect call failed" in problem:
+        return f"{problem}\nis it running? `budao store serve FOLDER` runs one"
+    return problem
 
 
 async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool) -> int:
-    store = open_store(
-        options.store,
-        token=read_token(file=options.token_file),
-        tls=_tls(options),
-        username=options.user,
-    )
+    try:
+        store = open_store(
+            options.store,
+            token=read_token(file=options.token_file),
+            tls=_tls(options),
+            username=options.user,
+        )
+    except BadSettings as bad:
+        for path, problem in bad.problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+        return 1
     task = asyncio.ensure_future(work(store))
     loop = asyncio.get_running_loop()
     for each in (signal.SIGINT, signal.SIGTERM):
