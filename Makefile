@@ -21,7 +21,7 @@ BENCHES = $(filter-out __init__ thresholds mutants soak soak_services worlds,$(s
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds worlds soak mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up test check bench bench-thresholds worlds soak soak-services mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ worlds: $(READY) servers ## every law of a store over many seeds, on every backe
 
 soak: $(READY) ## ten minutes of everything at once; memory, descriptors and tasks must stay flat
 	@$(BIN)/python -m bench.soak
+
+soak-services: $(READY) ## ten minutes of services, callers and a store that are drained, killed, frozen and flooded
+	@$(BIN)/python -m bench.soak_services
 
 mutants: $(READY_MUTANTS) ## break the guard in small ways and count the breaks no test notices
 	@HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run
