@@ -164,7 +164,8 @@ def test_changes_are_printed_as_they_happen(url: str) -> None:
 def test_a_store_that_is_not_there_is_said_in_bounded_time() -> None:
     failed = budao("budao://127.0.0.1:9", "services", "--once")
     assert failed.returncode == 1
-    assert "127.0.0.1:9" in failed.stderr
+    assert "127.0.0.1:9: connection refused, nothing listens there" in failed.stderr
+    assert "`budao store serve FOLDER` runs one" in failed.stderr
 
 
 def test_nobody_registered_is_said_in_words_and_not_shown_as_an_empty_table(url: str) -> None:

@@ -135,6 +135,8 @@ def explain_tls(problem: BaseException) -> str:
         if reason in {"wrong version number", "record layer failure", "packet length too long"}:
             return "it does not speak TLS there, or an older version; is this the right port?"
         return f"the TLS handshake failed: {reason}"
+    if isinstance(problem, ConnectionRefusedError):
+        return "connection refused, nothing listens there"
     return str(problem) or type(problem).__name__
 
 

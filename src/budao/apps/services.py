@@ -40,7 +40,7 @@ MORE: Mapping[str, Callable[[Instance], str]] = {
     "capacity": lambda instance: str(instance.capacity or ""),
 }
 """Columns that are shown if there is anything in them, and room for them."""
-WIDE = 72
+WIDE = 100
 """Characters below which only the columns that nobody can do without are shown."""
 TRIES_MAX = 8
 SETTLE_S = 0.3

@@ -81,7 +81,7 @@ def advised(problem: str) -> str:
         return f"{problem}\ngive the token with --token-file, or in ${TOKEN_VARIABLE}"
     if "its certificate is not accepted" in problem:
         return f"{problem}\nsay with --ca whom to trust"
-    if "Connect call failed" in problem:
+    if "nothing listens there" in problem:
         return f"{problem}\nis it running? `budao store serve FOLDER` runs one"
     return problem
 
