@@ -13,7 +13,6 @@ import sys
 from typing import Any
 
 from budao.adapters import uvicorn
-from budao.adapters.asgi_load import LoadMiddleware
 from budao.adapters.asgi_registration import registered
 from budao.discovery import DrainPolicy
 
@@ -31,5 +30,5 @@ async def stock(scope: Any, _receive: Any, send: Any) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    app = registered(LoadMiddleware(stock), "stock", STORE, drain=DrainPolicy.of(30.0, lag_s=0.0))
+    app = registered(stock, "stock", STORE, drain=DrainPolicy.of(30.0, lag_s=0.0))
     uvicorn.run(app, port=PORT, log_level="warning")
