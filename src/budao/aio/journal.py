@@ -23,6 +23,8 @@ from budao.wire import journal as wire
 
 NO_SPACE: Final = frozenset({ENOSPC, EDQUOT, EFBIG})
 NAME: Final = re.compile(r"(journal|snapshot)-([0-9]{8,})\.budao")
+ASIDE: Final = re.compile(r"(journal|snapshot)-[0-9]{8,}\.tmp")
+"""What was not finished. Nothing else that ends in .tmp is ours: the folder may be the wrong one."""
 LOCK: Final = "lock"
 FIRST: Final = 1
 
@@ -96,7 +98,7 @@ class JournalFolder:
     def _recover(self, policy: StorePolicy, now: Mono) -> Keeper:
         found: dict[str, set[int]] = {"journal": set(), "snapshot": set()}
         for path in self.folder.iterdir():
-            if path.suffix == ".tmp":
+            if ASIDE.fullmatch(path.name):
                 path.unlink()
             elif match := NAME.fullmatch(path.name):
                 found[match[1]].add(int(match[2]))

@@ -148,6 +148,14 @@ def generations(folder: Path, count: int) -> Keeper:
     return keeper
 
 
+def test_what_was_left_unfinished_goes_and_files_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "journal-00000002.tmp").write_bytes(b"half")
+    (tmp_path / "thesis.tmp").write_bytes(b"years of work")
+    filled(tmp_path, ("a",))
+    assert not (tmp_path / "journal-00000002.tmp").exists()
+    assert (tmp_path / "thesis.tmp").read_bytes() == b"years of work"
+
+
 def test_two_generations_are_kept_and_watchers_can_resume_from_before_the_newest_snapshot(tmp_path: Path) -> None:
     keeper = generations(tmp_path, 4)
     assert sorted(path.name[:-6] for path in tmp_path.glob("*.budao")) == [
