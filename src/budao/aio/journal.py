@@ -41,7 +41,7 @@ class Failure:
 class JournalFolder:
     """One open folder. Made by `open`, which recovers what is there; only one process has it open at a time."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, names: int) -> None:
         self.folder = folder
         self.notes: list[str] = []
         """What a person should know about the recovery."""
@@ -52,6 +52,8 @@ class JournalFolder:
         self.torn_bytes = 0
         """What was cut off the newest journal: a write that nobody had been told of."""
         self._lock = lock
+        self._names = names
+        """The folder itself, open, so that making a name durable needs no descriptor when there are none left."""
         self._file = -1
         self._seed = 0
         self._index = 0
@@ -73,12 +75,17 @@ class JournalFolder:
         tried = f"open the store in {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = _locked(folder, tried)
+            names = _held(folder, tried)
+            try:
+                lock = _locked(folder, tried)
+            except BaseException:
+                os.close(names)
+                raise
         except (FileExistsError, NotADirectoryError) as problem:
             raise StoreRefused(tried, f"{problem.filename} is a file, and a folder is needed") from problem
         except OSError as problem:
             raise StoreRefused(tried, problem.strerror or str(problem)) from problem
-        opened = cls(folder, lock)
+        opened = cls(folder, lock, names)
         try:
             return opened, opened._recover(policy, now)
         except OSError as problem:
@@ -90,10 +97,10 @@ class JournalFolder:
 
     def close(self) -> None:
         """Lets go of the files and of the lock."""
-        for file in (self._file, self._lock):
+        for file in (self._file, self._names, self._lock):
             if file >= 0:
                 os.close(file)
-        self._file = self._lock = -1
+        self._file = self._names = self._lock = -1
 
     def _recover(self, policy: StorePolicy, now: Mono) -> Keeper:
         found: dict[str, set[int]] = {"journal": set(), "snapshot": set()}
@@ -112,8 +119,9 @@ class JournalFolder:
             self.torn_bytes = last.torn_bytes
             self.notes.append(f"{path}: cut off {last.torn_bytes} bytes of a write that was never acknowledged")
             os.ftruncate(self._file, last.end)
-        # What was just read may still be on its way to the disk.
+        # What was just read may still be on its way to the disk, and so may its name.
         os.fsync(self._file)
+        self._sync_names()
         self.store, self.generation = last.header.store, last.header.generation
         self._seed, self._index, self._end = wire.seed_of(last.header), len(last.payloads), last.end
         if keeper.policy != policy:
@@ -225,6 +233,9 @@ class JournalFolder:
     def _sync(self) -> None:
         os.fdatasync(self._file)
 
+    def _sync_names(self) -> None:
+        os.fsync(self._names)
+
     def _take_back(self, problem: OSError) -> Failure:
         """Cuts the journal back to its last good record, for good, so that a refused command never comes back."""
         try:
@@ -288,11 +299,17 @@ class JournalFolder:
             finally:
                 os.close(file)
             aside.rename(path)
-            _sync_folder(self.folder)
         except OSError as problem:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
             return Failure(f"{path} cannot be written: {problem.strerror}")
+        try:
+            self._sync_names()
+        except OSError as problem:
+            # It has its name, and may have lost it after a crash. A journal that goes on beside the next one could not
+            # be told from one that was cut.
+            self.broken = f"its folder cannot be trusted since fsync failed ({problem.strerror}); restart it"
+            return Failure(self.broken)
         return None
 
     def _open_file(self, path: Path) -> None:
@@ -326,24 +343,14 @@ def _write(file: int, raw: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def _locked(folder: Path, tried: str) -> int:
     """The lock of the folder, which ends with the process, however it ends."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "?"
         os.close(lock)
-        problem = f"process {holder} serves this folder already; stop it, or give this one another folder"
-        raise StoreRefused(tried, problem) from None
+        raise _taken(folder, tried) from None
     except OSError:
         os.close(lock)
         raise
@@ -351,3 +358,23 @@ def _locked(folder: Path, tried: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _held(folder: Path, tried: str) -> int:
+    """The folder, open and locked itself where that can be done: somebody may have removed the file that is locked."""
+    names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(names)
+        raise _taken(folder, tried) from None
+    except OSError:
+        pass  # NFS locks no folder for writing
+    return names
+
+
+def _taken(folder: Path, tried: str) -> StoreRefused:
+    holder = "?"
+    with suppress(OSError):
+        holder = (folder / LOCK).read_bytes()[:32].decode("ascii", "replace").strip() or "?"
+    return StoreRefused(tried, f"process {holder} serves this folder already; stop it, or give this one another folder")

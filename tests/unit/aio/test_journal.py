@@ -131,6 +131,15 @@ def test_a_second_server_on_the_folder_is_told_who_has_it(tmp_path: Path) -> Non
     reopened(tmp_path)
 
 
+def test_a_second_server_is_refused_also_where_somebody_removed_the_file_that_is_locked(tmp_path: Path) -> None:
+    files, _ = JournalFolder.open(tmp_path, POLICY, T0)
+    (tmp_path / "lock").unlink()
+    with pytest.raises(StoreRefused, match="serves this folder already"):
+        JournalFolder.open(tmp_path, POLICY, T0)
+    files.close()
+    JournalFolder.open(tmp_path, POLICY, T0)[0].close()
+
+
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreRefused, match="open the store in"):
@@ -261,6 +270,17 @@ class Sick(JournalFolder):
         super()._sync()
 
 
+class Forgetful(JournalFolder):
+    """A folder whose names cannot be made durable."""
+
+    forgets = False
+
+    def _sync_names(self) -> None:
+        if self.forgets:
+            raise OSError(EIO, os.strerror(EIO))
+        super()._sync_names()
+
+
 def test_after_a_failed_fsync_the_file_is_never_written_again(tmp_path: Path) -> None:
     files, keeper = Sick.open(tmp_path, POLICY, T0)
     put(files, keeper, "a")
@@ -275,6 +295,22 @@ def test_after_a_failed_fsync_the_file_is_never_written_again(tmp_path: Path) ->
     assert not again.may_have_taken_effect
     assert "cannot be trusted since fsync failed" in again.problem
     files.close()
+
+
+def test_after_a_new_journal_whose_name_may_be_lost_nothing_is_acknowledged(tmp_path: Path) -> None:
+    files, keeper = Forgetful.open(tmp_path, POLICY, T0)
+    put(files, keeper, "a")
+    files.forgets = True
+    failure = files.rotate(keeper.revision, POLICY)
+    assert failure is not None
+    assert "restart it" in failure.problem
+    command = wire.format_command(Commit(Txn(then=(Put("b", b"value"),))))
+    refused = files.append(wire.format_group(keeper.revision, [command]))
+    assert refused is not None
+    assert not refused.may_have_taken_effect
+    files.close()
+    # Written to the old journal, it would stand before a journal that begins without it, and neither could be read.
+    assert reopened(tmp_path) == (["a"], 2, [])
 
 
 def test_an_fsync_without_space_is_taken_back(tmp_path: Path) -> None:
