@@ -214,6 +214,8 @@ class JournalFolder:
         """Adds one record; without a failure it is durable."""
         if self.broken is not None:
             return Failure(self.broken)
+        if len(payload) > wire.RECORD_BYTES_MAX:  # written, it would be taken for torn
+            return Failure(f"{len(payload)} bytes at once, and its journal takes {wire.RECORD_BYTES_MAX}")
         record = wire.format_record(self._seed, self._index, payload)
         try:
             _write(self._file, record)
@@ -226,6 +228,9 @@ class JournalFolder:
                 return self._take_back(problem)
             self.broken = f"its journal cannot be trusted since fsync failed ({problem.strerror}); restart it"
             return Failure(self.broken, may_have_taken_effect=True)
+        if not os.fstat(self._file).st_nlink:
+            self.broken = f"somebody has removed its journal from {self.folder}; put the folder back, and restart it"
+            return Failure(self.broken)
         self._end += len(record)
         self._index += 1
         return None
@@ -256,7 +261,11 @@ class JournalFolder:
         raw = wire.format_header(header) + first
         if failure := self._put_in_place(path, [raw]):
             return failure
-        self._open_file(path)
+        try:
+            self._open_file(path)
+        except OSError as problem:
+            self.broken = f"its new journal {path} cannot be opened ({problem.strerror}); restart it"
+            return Failure(self.broken)
         self.generation, self._seed, self._index, self._end = header.generation, seed, 1, len(raw)
         return None
 
@@ -291,6 +300,8 @@ class JournalFolder:
         """A file that is whole and durable as soon as it has its name."""
         aside = path.with_suffix(".tmp")
         try:
+            if not os.path.samestat(self.folder.stat(), os.fstat(self._names)):
+                return Failure(f"{path} cannot be written: the folder has been moved away, and another is in its place")
             file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 for piece in pieces:

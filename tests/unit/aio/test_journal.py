@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EIO, ENOSPC
@@ -310,6 +311,43 @@ def test_after_a_new_journal_whose_name_may_be_lost_nothing_is_acknowledged(tmp_
     assert not refused.may_have_taken_effect
     files.close()
     # Written to the old journal, it would stand before a journal that begins without it, and neither could be read.
+    assert reopened(tmp_path) == (["a"], 2, [])
+
+
+def test_nothing_is_acknowledged_by_a_journal_that_somebody_has_removed(tmp_path: Path) -> None:
+    files, keeper = JournalFolder.open(tmp_path / "store", POLICY, T0)
+    put(files, keeper, "a")
+    shutil.rmtree(tmp_path / "store")
+    command = wire.format_command(Commit(Txn(then=(Put("b", b"value"),))))
+    for _ in range(2):
+        failure = files.append(wire.format_group(keeper.revision, [command]))
+        assert failure is not None
+        assert "somebody has removed its journal" in failure.problem
+    files.close()
+
+
+def test_a_folder_that_was_moved_away_writes_nothing_into_the_one_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    files, keeper = JournalFolder.open(folder, POLICY, T0)
+    put(files, keeper, "a")
+    folder.rename(tmp_path / "moved")
+    filled(folder, ("other",))
+    failure = files.rotate(keeper.revision, POLICY)
+    assert failure is not None
+    assert "another is in its place" in failure.problem
+    put(files, keeper, "b")
+    files.close()
+    assert reopened(folder)[0] == ["other"]
+    assert reopened(tmp_path / "moved")[0] == ["a", "b"]
+
+
+def test_a_record_that_no_recovery_would_believe_is_not_written(tmp_path: Path) -> None:
+    files, keeper = JournalFolder.open(tmp_path, POLICY, T0)
+    failure = files.append(bytes(wire.RECORD_BYTES_MAX + 1))
+    assert failure is not None
+    assert not failure.may_have_taken_effect
+    put(files, keeper, "a")
+    files.close()
     assert reopened(tmp_path) == (["a"], 2, [])
 
 
