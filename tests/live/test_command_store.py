@@ -211,6 +211,16 @@ def test_output_that_cannot_be_written_is_said_without_a_traceback(url: str) -> 
     assert failed.stderr == b"the output cannot be written: No space left on device\n"
 
 
+def test_what_others_wrote_into_a_store_does_not_steer_the_terminal(url: str) -> None:
+    budao(url, "settings", "set", "odd", "-", "--note", "a\x1b[31mb", given="")
+    assert "\x1b" not in budao(url, "settings", "history", "odd").stdout
+
+
+def test_a_store_of_another_program_and_a_key_without_its_certificate_are_wrong_usage() -> None:
+    assert "lives inside one program" in budao("memory:", "services").stderr
+    assert "go together" in budao("budaos://127.0.0.1:9", "services", "--once", "--key", "key.pem").stderr
+
+
 def test_no_store_at_all_is_wrong_usage() -> None:
     failed = budao("", "services")
     assert failed.returncode == 2

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budao.aio import Followed, Lost, Store, follow
-from budao.apps.stores import advised
+from budao.apps.stores import advised, shown
 from budao.discovery import Instance
 from budao.model import RemoteWireError, Stage
 from budao.store import Change, Entry, Put, Txn, unchanged
@@ -137,10 +137,10 @@ def table(overview: Overview, store: str, *, width: int = 80, service: str = "")
             return Text(f"asking {store}")
         return Text(f"no instance{f' of {service}' if service else ''} is registered\n{caption}")
     made = Table(title=count, caption=caption, title_justify="left", caption_justify="left", highlight=False)
-    shown = [name for name, says in MORE.items() if width >= WIDE and any(map(says, overview.instances.values()))]
+    columns = [name for name, says in MORE.items() if width >= WIDE and any(map(says, overview.instances.values()))]
     for name in ("service", "id", "stage", "addresses"):
         made.add_column(name, overflow="fold", no_wrap=name == "stage")
-    for name in shown:
+    for name in columns:
         made.add_column(name, overflow="fold", justify="right" if name in {"weight", "capacity"} else "left")
     every = overview.sorted()
     for before, instance in zip((None, *every), every, strict=False):
@@ -149,7 +149,7 @@ def table(overview: Overview, store: str, *, width: int = 80, service: str = "")
             Text(instance.id),
             Text(instance.stage.value, style=COLOURS[instance.stage]),
             Text(addresses(instance)),
-            *(Text(MORE[name](instance)) for name in shown),
+            *(Text(MORE[name](instance)) for name in columns),
         )
     return made
 
@@ -268,9 +268,9 @@ async def drain(
         print(json.dumps(proof | {"acknowledged_s": acknowledged, "waiting": waiting}, ensure_ascii=False))
         return 1 if waiting else 0
     for who, after_s in acknowledged.items():
-        say(f"  {who} acknowledged after {after_s:.3f} s")
+        say(f"  {shown(who)} acknowledged after {after_s:.3f} s")
     for who in waiting:
-        say(f"  {who} did not acknowledge within {within_s:g} s")
+        say(f"  {shown(who)} did not acknowledge within {within_s:g} s")
     if waiting:
         say("those may still call it; look at them before you stop it")
     elif acknowledged:
@@ -345,6 +345,6 @@ async def _find(store: Store, name: str, service: str, namespace: str) -> tuple[
 
 
 def _listed(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
-    return f"there are {', '.join(shown[:10])}{more}" if shown else "there is none at all"
+    known = sorted(names)
+    more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+    return f"there are {', '.join(known[:10])}{more}" if known else "there is none at all"

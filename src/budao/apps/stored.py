@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budao.aio import Overtaken, Store, StoredSettings
+from budao.apps.stores import shown
 from budao.model import BadSettings
 from budao.settings import TEXT_BYTES_MAX, Version, guard_settings, read_text
 
@@ -91,7 +92,7 @@ async def history(store: Store, name: str, *, as_json: bool, namespace: str) -> 
         at = datetime.fromtimestamp(version.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         number = Text(f"{version.number}{' (current)' if index == 0 else ''}")
         lines = str(len(version.text.splitlines()))
-        made.add_row(number, Text(at), Text(version.by), Text(version.note), Text(lines))
+        made.add_row(number, Text(at), Text(shown(version.by)), Text(shown(version.note)), Text(lines))
     Console().print(made)
     return 0
 

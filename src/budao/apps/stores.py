@@ -52,6 +52,9 @@ def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = Fals
     if not options.store:
         print(f"say which store: --store budao://127.0.0.1:7420, or set ${URL_VARIABLE}", file=sys.stderr)
         return 2
+    if options.store.partition(":")[0] == "memory":
+        print("a memory: store lives inside one program, and a command cannot see it", file=sys.stderr)
+        return 2
     try:
         return asyncio.run(_work(options, work, is_endless=is_endless))
     except (StoreError, BadSettings) as problem:
@@ -73,6 +76,11 @@ def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = Fals
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"the output cannot be written: {problem.strerror or problem}", file=sys.stderr)
         return 1
+
+
+def shown(text: str) -> str:
+    """Text that others wrote into a store, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def advised(problem: str) -> str:
@@ -120,6 +128,6 @@ async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool) ->
 
 
 def _tls(options: argparse.Namespace) -> TlsFiles | None:
-    if options.ca is None and options.cert is None:
+    if options.ca is None and options.cert is None and options.key is None:
         return None
     return TlsFiles(authority=options.ca, certificate=options.cert, key=options.key)
