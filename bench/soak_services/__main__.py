@@ -1,7 +1,7 @@
 """`python -m bench.soak_services [--seconds 600] [--seed 1] [--rate 150]`: services that are never left alone.
 
 One `budao store serve`, six services (uvicorn and hypercorn), and three programs that call them (httpx, aiohttp, httpx2),
-each a process of its own, while somebody drains, kills and freezes the services, kills and freezes the store, writes
+each a process of its own, while somebody drains, kills and freezes the services, kills, freezes and empties the store, writes
 garbage to their ports, floods the store with keys, and changes settings, one or two at a time in random order.
 
 After each round everything must be level again: every caller lists exactly the services that live, and everybody has the
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import shutil
 import signal
 import sys
 import time
@@ -57,9 +58,10 @@ class Chaos:
         self.windows: list[Window] = []
         self.done: Counter[str] = Counter()
         self.settings = 0
-        self.dirty_drains: list[str] = []
+        self.untidy: list[str] = []
         self.is_store_busy = asyncio.Lock()
         self._touched: set[str] = set()
+        self._setting = asyncio.Lock()
 
     def _one(self) -> Instance | None:
         free = [each for each in self.fleet.instances.values() if each.id not in self._touched]
@@ -83,7 +85,7 @@ class Chaos:
         self.fleet.remove(old)
         said = [line for line in old.child.stderr if line.startswith("budao.drain drained")]
         if code or not said:
-            self.dirty_drains.append(f"{old.id} ended with {code}: {said or old.child.stderr[-3:]}")
+            self.untidy.append(f"{old.id} ended with {code}: {said or old.child.stderr[-3:]}")
         await self._again(old)
 
     async def kill(self) -> None:
@@ -119,6 +121,23 @@ class Chaos:
             await self.fleet.kill_store()
             await asyncio.sleep(self.rng.choice((0.0, self.rng.uniform(0.0, 2.0), self.rng.uniform(2.0, 8.0))))
             await self.fleet.start_store()
+
+    async def restart_store(self) -> None:
+        """SIGTERM while everybody is connected, and the store again."""
+        async with self.is_store_busy:
+            code = await self.fleet.kill_store(signal.SIGTERM)
+            if code:
+                self.untidy.append(f"the store ended with {code}")
+            await asyncio.sleep(self.rng.choice((0.0, 1.0)))
+            await self.fleet.start_store()
+
+    async def lose_store(self) -> None:
+        """The store comes back empty: every lease, every key and every setting is gone."""
+        async with self.is_store_busy:
+            await self.fleet.kill_store()
+            shutil.rmtree(self.fleet.folder / "store")
+            await self.fleet.start_store()
+        await self.change_settings()
 
     async def freeze_store(self) -> None:
         """SIGSTOP for 1 to 4 s."""
@@ -172,6 +191,10 @@ class Chaos:
 
     async def change_settings(self) -> None:
         """A new value for everybody, after one that nobody can take."""
+        async with self._setting:
+            await self._change_settings()
+
+    async def _change_settings(self) -> None:
         store = open_store(self.fleet.url)
         stored = StoredSettings(store, "soak")
         good = f"mean_s = {self.rng.uniform(0.002, 0.01):.4f}\nnumber = {self.settings + 1}\n"
@@ -190,12 +213,15 @@ class Chaos:
         acts = {
             "drain": (self.drain, 4), "kill": (self.kill, 3), "freeze": (self.freeze, 3), "kill store": (self.kill_store, 3),
             "freeze store": (self.freeze_store, 3), "garbage": (self.garbage, 1), "churn": (self.churn, 2),
-            "settings": (self.change_settings, 2),
+            "settings": (self.change_settings, 2), "lose store": (self.lose_store, 1),
+            "restart store": (self.restart_store, 2),
         }  # fmt: skip
         self._touched.clear()
         weights = [weight for _, weight in acts.values()]
         names = self.rng.choices(list(acts), weights, k=self.rng.choice((1, 2, 2, 3)))
-        names = [name for index, name in enumerate(names) if name != "settings" or name not in names[:index]]
+        if "lose store" in names:
+            # Each of these is sure that what was said last is what holds.
+            names = [name for name in names if name not in {"lose store", "settings"}] + ["lose store"]
         self.done.update(names)
 
         async def act(name: str) -> None:
@@ -258,7 +284,7 @@ async def soak(seconds: float, seed: int, rate: float, folder: Path) -> list[str
 
 def judged(fleet: Fleet, chaos: Chaos, errors: list[dict[str, Any]], slow: list[float]) -> list[str]:
     """Prints what happened; what was not as promised."""
-    wrong = list(chaos.dirty_drains)
+    wrong = list(chaos.untidy)
     why: Counter[str] = Counter()
     for error in errors:
         excuse = chaos.excuses(error)

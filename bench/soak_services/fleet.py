@@ -149,10 +149,11 @@ class Fleet:
             assert time.monotonic() < until, f"the store does not start: {self.store.stderr[-3:]}"
             await asyncio.sleep(0.2)
 
-    async def kill_store(self) -> None:
-        self.store.process.kill()
-        await self.store.gone()
+    async def kill_store(self, how: signal.Signals = signal.SIGKILL) -> int:
+        self.store.process.send_signal(how)
+        code = await self.store.gone()
         self.buried.append(self.store)
+        return code
 
     async def start_instance(self, server: str, *, id: str = "", port: int = 0) -> Instance:  # noqa: A002
         self._count += 1
