@@ -6,14 +6,15 @@ import asyncio
 import os
 import threading
 from contextlib import aclosing
-from errno import EIO
+from errno import EIO, EMFILE
 from pathlib import Path
 
 import pytest
 
-from budao.aio import DurableStore
+from budao.aio import DurableStore, JournalPolicy
 from budao.aio.journal import JournalFolder
-from budao.store import Put, Span, StoreAway, Txn, absent
+from budao.model import Mono
+from budao.store import LeaseGone, Put, Span, StoreAway, Txn, absent
 
 PATIENCE_S = 60.0
 EVERYTHING = Span.prefix("")
@@ -114,5 +115,80 @@ def test_a_lease_that_is_not_renewed_ends_and_its_end_is_durable(tmp_path: Path)
         async with DurableStore(tmp_path) as again:
             assert (await again.read(EVERYTHING)).entries == ()
             assert again.keeper.leases == 0
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_snapshot_that_fails_in_any_way_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: JournalFolder, newest: int) -> None:
+        raise OSError(EMFILE, os.strerror(EMFILE))
+
+    def snapshots() -> int:
+        return sum(path.name.startswith("snapshot-") for path in tmp_path.iterdir())
+
+    async def story() -> None:
+        async with DurableStore(tmp_path, journal=JournalPolicy(rotate_bytes=4096)) as store:
+            with monkeypatch.context() as sick:
+                sick.setattr(JournalFolder, "_prune", fail)
+                while snapshots() < 3:
+                    await store.commit(Txn(then=(Put("k", bytes(1000)),)))
+            while snapshots() != 2:
+                await store.commit(Txn(then=(Put("k", bytes(1000)),)))
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_mistake_while_writing_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: JournalFolder, payload: bytes) -> None:
+        raise RuntimeError("a mistake")
+
+    async def story() -> None:
+        async with DurableStore(tmp_path) as store:
+            monkeypatch.setattr(JournalFolder, "append", fail)
+            with pytest.raises(StoreAway, match="a mistake") as away:
+                await store.commit(put("a"))
+            assert away.value.may_have_taken_effect
+            with pytest.raises(StoreAway, match="a mistake"):
+                await store.commit(put("b"))
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_lease_whose_end_is_on_its_way_to_the_disk_is_not_renewed_whatever_the_clock_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate, now = threading.Event(), threading.Event(), [0.0]
+    whole = JournalFolder.append
+
+    def append(self: JournalFolder, payload: bytes) -> object:
+        begun.set()
+        assert gate.wait(PATIENCE_S)
+        return whole(self, payload)
+
+    async def story() -> None:
+        async with DurableStore(tmp_path, clock=lambda: Mono(now[0])) as store:
+            lease = await store.grant(1.0)
+            monkeypatch.setattr(JournalFolder, "append", append)
+            now[0] += 1.2  # it has run out, and its end waits for the disk
+            assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+            store.keeper.renew_all(Mono(now[0]))  # as after a loop that stood still
+            with pytest.raises(LeaseGone):
+                await store.keep_alive(lease.id)
+            gate.set()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_who_stops_waiting_for_the_end_does_not_keep_the_folder(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = DurableStore(tmp_path)
+        await store.__aenter__()
+        closing = asyncio.create_task(store.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await store.aclose()
+        async with DurableStore(tmp_path) as again:
+            await again.commit(put("a"))
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

@@ -24,6 +24,7 @@ from budao.store import (
     Grant,
     Keeper,
     Lease,
+    LeaseGone,
     LeaseView,
     Page,
     Revoke,
@@ -41,6 +42,8 @@ log = logging.getLogger("budao.store")
 TICK_S: Final = 0.5
 STALLED_S: Final = 1.5
 """So late a tick means that nobody could renew a lease for that long, through our own fault."""
+COMMAND_BYTES_MAX: Final = wire.RECORD_BYTES_MAX - 64
+"""A longer one fits no record."""
 MIB: Final = 1024 * 1024
 
 
@@ -95,12 +98,15 @@ class DurableStore:
         self._clock = clock
         self._files: JournalFolder | None = None
         self._queue: list[tuple[Command, bytes, asyncio.Future[Answer] | None]] = []
+        self._writing: list[tuple[Command, bytes, asyncio.Future[Answer] | None]] = []
+        """The group that is being made durable."""
         self._waiting_bytes = 0
         self._ending: set[int] = set()
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._saving: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._away: str | None = "it is not open"
         self._watching = 0
         self._problem: str | None = None
@@ -135,10 +141,14 @@ class DurableStore:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Makes durable what waits, answers it, and lets go of the folder."""
-        if self._files is None:
-            return
-        files, self._files = self._files, None
+        """Makes durable what waits, answers it, and lets go of the folder, also if nobody waits for that any more."""
+        if self._files is not None:
+            files, self._files = self._files, None
+            self._closing = asyncio.create_task(self._close(files))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def _close(self, files: JournalFolder) -> None:
         self._away = "it is closed"
         self._arrived.set()
         writer, ticker = self._tasks
@@ -212,6 +222,8 @@ class DurableStore:
     def renew(self, lease: int) -> Lease:
         """Renewals are not kept: a lease has its whole span after a restart anyway."""
         self._check_open()
+        if lease in self._ending:
+            raise LeaseGone(lease)  # its end is on its way to the disk, and nothing takes it back
         return self.keeper.renew(lease, self._clock())
 
     # ------------------------------------------------------------------------------------------ commands
@@ -248,6 +260,9 @@ class DurableStore:
             packed = wire.format_command(command)
         except LocalWireError as problem:
             raise StoreRefused(type(command).__name__.lower(), str(problem)) from problem
+        if len(packed) > COMMAND_BYTES_MAX:
+            bound = f"{len(packed)} bytes packed, and a journal takes {COMMAND_BYTES_MAX}"
+            raise StoreRefused(type(command).__name__.lower(), bound)
         if self._waiting_bytes + len(packed) > self.journal_policy.waiting_bytes_max:
             raise StoreAway(self.name, f"{self._waiting_bytes} bytes wait for its disk, and that is the bound")
         self._put(command, packed, answered)
@@ -269,7 +284,7 @@ class DurableStore:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            group = self._take()
+            group = self._writing = self._take()
             payload = wire.format_group(self.keeper.revision, [packed for _, packed, _ in group])
             failure = await loop.run_in_executor(self._writer, files.append, payload)
             self._waiting_bytes -= sum(len(packed) for _, packed, _ in group)
@@ -330,6 +345,7 @@ class DurableStore:
         log.critical("%s: stops for a mistake of its own", self.name, exc_info=error)
         self._away = f"it has stopped for a mistake of its own: {error!r}"
         group, self._queue = self._queue, []
+        self._fail(self._writing, self._away, True)
         self._fail(group, self._away, False)
         self._tell()
 
@@ -345,10 +361,15 @@ class DurableStore:
         snapshot, generation = self.keeper.snapshot(), files.generation
 
         async def save() -> None:
-            failed = await loop.run_in_executor(self._saver, files.save, snapshot, generation)
-            if failed is not None:
-                log.error("%s: %s; older journals are kept until the next one", self.name, failed.problem)
-            self._saving = None
+            try:
+                failed = await loop.run_in_executor(self._saver, files.save, snapshot, generation)
+                said = None if failed is None else failed.problem
+            except Exception as error:  # noqa: BLE001 -- said; without another try the journal would grow without end
+                said = f"its snapshot failed: {error!r}"
+            finally:
+                self._saving = None
+            if said is not None:
+                log.error("%s: %s; older journals are kept until the next one", self.name, said)
 
         self._saving = asyncio.create_task(save())
 
