@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ class _Session:
             outbox_bytes_max=server.policy.outbox_bytes_max,
             received=self.received,
             lost=self.lost,
-            has_room=self.pump,
+            has_room=self.resume,
             garbage=self._garbage,
         )
         self.known = asyncio.Event()
@@ -259,6 +260,8 @@ class _Session:
         self.is_stopping = False
         self.watches: dict[int, _Watch] = {}
         self.waiting: set[asyncio.Future[Settled]] = set()
+        self.searches: deque[tuple[int, wire.Search]] = deque()
+        """What waits until the client has read what it asked for before."""
 
     def send(self, message: wire.Message) -> None:
         self.link.send(wire.format_message(message))
@@ -276,6 +279,7 @@ class _Session:
         for _ in self.watches:
             self.server.store.end_watch()
         self.watches.clear()
+        self.searches.clear()
         self.server.sessions.discard(self)
         self.known.set()
         self.gone.set()
@@ -325,10 +329,12 @@ class _Session:
             return  # the goodbye that follows says that it was not done
         store, request = self.server.store, ask.request
         try:
-            if len(self.waiting) >= self.server.policy.requests_max:
-                raise StoreRefused("ask", f"{len(self.waiting)} requests wait for their answers, and that is the bound")
+            waiting = len(self.waiting) + len(self.searches)
+            if waiting >= self.server.policy.requests_max:
+                raise StoreRefused("ask", f"{waiting} requests wait for their answers, and that is the bound")
             if isinstance(request, wire.Search):
-                self._say(ask.number, _piece(store.keeper.read, request))
+                self.searches.append((ask.number, request))
+                self._search()
             elif isinstance(request, wire.Renew):
                 self._say(ask.number, store.renew(request.lease))
             elif isinstance(request, wire.LookUp):
@@ -337,6 +343,15 @@ class _Session:
                 self._promise(ask.number, store.submit(request))
         except StoreError as refused:
             self.send(wire.Failed(ask.number, refused))
+
+    def _search(self) -> None:
+        """Pages are read while there is room: a hundred at once would fill the outbox, and cut their own client off."""
+        while self.searches and self.link.has_room and self.link.is_open:
+            number, request = self.searches.popleft()
+            try:
+                self._say(number, _piece(self.server.store.keeper.read, request))
+            except StoreError as refused:
+                self.send(wire.Failed(number, refused))
 
     def _promise(self, number: int, answer: asyncio.Future[Settled]) -> None:
         if answer.done():
@@ -394,6 +409,11 @@ class _Session:
             has_news |= watch.is_behind
         if has_news:
             self.pump()
+
+    def resume(self) -> None:
+        """There is room again."""
+        self._search()
+        self.pump()
 
     def pump(self) -> None:
         """Tells the watches what they have not told yet, while there is room. Who does not read, is told later."""
