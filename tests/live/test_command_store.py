@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from budao.adapters.stores import open_store
-from budao.aio import Directory, Registrar, StoreSource
+from budao.aio import Directory, MemoryStore, Registrar, StoreSource
+from budao.apps import services
 from budao.discovery import Address, Instance
+from budao.store import Page, Put, Span, StoreAway, Txn
+from budao.wire import format_instance, instance_key
 
 PATIENCE_S = 30.0
 
@@ -135,6 +138,54 @@ def test_an_instance_is_drained_and_everybody_has_heard_of_it(url: str) -> None:
         assert [each.id for each in directory.roster.endpoints()] == ["shop-2"]
 
     with_two_instances(url, story)
+
+
+async def watched_by_a_sleeper(url: str) -> None:
+    """An instance, and somebody who follows it and never acknowledges."""
+    store = open_store(url)
+    lease = await store.grant(60.0)
+    instance = Instance(service="slow", id="slow-1", addresses={"http": Address("127.0.0.1", 8001)})
+    put = Put(instance_key("budao", "slow", "slow-1"), format_instance(instance), lease.id)
+    await store.commit(Txn(then=(put,)))
+    await StoreSource(store).acknowledge("slow", "sleeper", 1)
+    await store.aclose()
+
+
+def test_a_drain_that_is_interrupted_is_no_success(tmp_path: Path) -> None:
+    with serving(tmp_path) as url:
+        asyncio.run(watched_by_a_sleeper(url))
+        command = [sys.executable, "-m", "budao", "drain", "slow-1", "--store", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as draining:
+            assert draining.stdout is not None
+            assert "published" in draining.stdout.readline()
+            draining.send_signal(signal.SIGINT)
+            assert draining.wait(PATIENCE_S) == 130
+
+
+class Forgetful(MemoryStore):
+    """Takes what is put, and lists nothing."""
+
+    async def read(self, span: Span, *, revision: int = 0, limit: int = 0) -> Page:
+        if "watchers" in span.start:
+            raise StoreAway("forgetful", "it does not list this")
+        return await super().read(span, revision=revision, limit=limit)
+
+
+def test_a_drain_that_could_not_ask_who_watches_is_no_success() -> None:
+    async def play() -> tuple[int, list[str]]:
+        store = Forgetful()
+        instance = Instance(service="slow", id="slow-1", addresses={"http": Address("127.0.0.1", 8001)})
+        await store.commit(Txn(then=(Put(instance_key("budao", "slow", "slow-1"), format_instance(instance)),)))
+        said: list[str] = []
+        done = await services.drain(
+            store, "slow-1", service="", within_s=1.0, as_json=False, namespace="budao", say=said.append
+        )
+        return done, said
+
+    done, said = asyncio.run(play())
+    assert done == 1
+    assert "it does not list this" in said[1]
+    assert "ask again before you stop it" in said[2]
 
 
 def test_changes_are_printed_as_they_happen(url: str) -> None:

@@ -58,6 +58,8 @@ class Overview:
     revision: int = 0
     problem: str = ""
     """Why the store cannot be asked, if it cannot."""
+    listed: set[bool] = field(default_factory=set)
+    """What is known to be whole at present: False for the instances, True for the watchers."""
 
     def take(self, change: Change) -> tuple[Instance | None, Instance | None]:
         """An instance came, changed or went: as it was, and as it is."""
@@ -177,9 +179,11 @@ async def followed(
             is_watchers, fact = await queue.get()
             if isinstance(fact, Lost):
                 overview.problem = fact.problem
+                overview.listed.discard(is_watchers)
                 yield []
                 continue
             overview.problem, overview.revision = "", max(overview.revision, fact.revision)
+            overview.listed.add(is_watchers)
             if is_watchers:
                 for change in fact.changes:
                     overview.take_watcher(change)
@@ -205,13 +209,11 @@ async def show(store: Store, *, as_json: bool, is_live: bool, namespace: str, se
             with Live(drawn(), console=console, auto_refresh=False) as live:
                 async for _ in changes:
                     live.update(drawn(), refresh=True)
-        said = 0
         async for _ in changes:
             if overview.problem:
                 print(advised(overview.problem), file=sys.stderr)
                 return 1
-            said += 1
-            if said == 2:  # instances, and watchers
+            if len(overview.listed) == 2:
                 break
     if as_json:
         print(json.dumps(overview.as_plain(), indent=1, ensure_ascii=False))
@@ -262,22 +264,26 @@ async def drain(
     instance, revision, is_news = marked
     about = f"{instance.id} of {instance.service}"
     say(f"{about}: draining, published at revision {revision}" if is_news else f"{about} drains already")
-    acknowledged, waiting = await _heard(store, instance.service, revision, within_s, namespace)
+    acknowledged, waiting, problem = await _heard(store, instance.service, revision, within_s, namespace)
     if as_json:
         proof = {"id": instance.id, "service": instance.service, "revision": revision}
-        print(json.dumps(proof | {"acknowledged_s": acknowledged, "waiting": waiting}, ensure_ascii=False))
-        return 1 if waiting else 0
+        found = {"acknowledged_s": acknowledged, "waiting": waiting, "problem": problem}
+        print(json.dumps(proof | found, ensure_ascii=False))
+        return 1 if waiting or problem else 0
     for who, after_s in acknowledged.items():
         say(f"  {shown(who)} acknowledged after {after_s:.3f} s")
     for who in waiting:
         say(f"  {shown(who)} did not acknowledge within {within_s:g} s")
-    if waiting:
+    if problem:
+        say(f"  {problem}")
+        say("somebody may still call it; ask again before you stop it")
+    elif waiting:
         say("those may still call it; look at them before you stop it")
     elif acknowledged:
         say("nobody who watches calls it any more; stop it once its calls in flight have ended")
     else:
         say("nobody watches this service through the store; whoever calls it otherwise has to be told otherwise")
-    return 1 if waiting else 0
+    return 1 if waiting or problem else 0
 
 
 async def _mark(store: Store, name: str, service: str, namespace: str) -> tuple[Instance, int, bool] | str:
@@ -298,13 +304,12 @@ async def _mark(store: Store, name: str, service: str, namespace: str) -> tuple[
 
 async def _heard(
     store: Store, service: str, revision: int, within_s: float, namespace: str
-) -> tuple[dict[str, float], list[str]]:
-    """Who has acknowledged the revision, after how many seconds, and who has not by the end."""
+) -> tuple[dict[str, float], list[str], str]:
+    """Who has acknowledged the revision, after how many seconds; who has not by the end; why nobody knows, if so."""
     begun = time.monotonic()
     acknowledged: dict[str, float] = {}
     waiting: list[str] = []
     overview = Overview()
-    said = 0
     with suppress(TimeoutError):
         async with (
             asyncio.timeout(within_s),
@@ -312,14 +317,15 @@ async def _heard(
         ):
             while True:
                 # Instances and watchers have been listed, and all have heard: one may have come at the same moment.
-                is_done = said >= 2 and not waiting
+                is_done = len(overview.listed) == 2 and not waiting
                 await asyncio.wait_for(anext(changes), SETTLE_S if is_done else None)
-                said += 1
                 waiting = sorted(each.name for _, each in overview.watchers.values() if each.revision < revision)
                 for _, watcher in overview.watchers.values():
                     if watcher.revision >= revision:
                         acknowledged.setdefault(watcher.name, time.monotonic() - begun)
-    return acknowledged, waiting
+    if len(overview.listed) == 2:
+        return acknowledged, waiting, ""
+    return acknowledged, waiting, overview.problem or f"the store did not say within {within_s:g} s who watches"
 
 
 async def _find(store: Store, name: str, service: str, namespace: str) -> tuple[Entry, Instance] | str:

@@ -160,7 +160,7 @@ def _drain(options: argparse.Namespace) -> int:
             namespace=options.namespace,
             say=lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True),
         ),
-        is_endless=True,  # it has a bound of its own
+        bound_s=None,
     )
 
 

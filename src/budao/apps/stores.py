@@ -47,8 +47,13 @@ def add_options(parser: argparse.ArgumentParser, *, has_json: bool = True) -> No
         parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = False) -> int:
-    """Opens the store, does the work, closes it. The value is the exit status."""
+def on_store(
+    options: argparse.Namespace, work: Work, *, is_endless: bool = False, bound_s: float | None = ASK_S
+) -> int:
+    """Opens the store, does the work, closes it. The value is the exit status.
+
+    What is endless is ended by a person, and that is no failure. `bound_s` is None for work that has a bound of its own.
+    """
     if not options.store:
         print(f"say which store: --store budao://127.0.0.1:7420, or set ${URL_VARIABLE}", file=sys.stderr)
         return 2
@@ -56,7 +61,7 @@ def on_store(options: argparse.Namespace, work: Work, *, is_endless: bool = Fals
         print("a memory: store lives inside one program, and a command cannot see it", file=sys.stderr)
         return 2
     try:
-        return asyncio.run(_work(options, work, is_endless=is_endless))
+        return asyncio.run(_work(options, work, is_endless=is_endless, bound_s=None if is_endless else bound_s))
     except (StoreError, BadSettings) as problem:
         print(advised(str(problem)), file=sys.stderr)
         return 1
@@ -94,7 +99,7 @@ def advised(problem: str) -> str:
     return problem
 
 
-async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool) -> int:
+async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool, bound_s: float | None) -> int:
     try:
         store = open_store(
             options.store,
@@ -111,11 +116,11 @@ async def _work(options: argparse.Namespace, work: Work, *, is_endless: bool) ->
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, task.cancel)
     try:
-        done, _ = await asyncio.wait((task,), timeout=None if is_endless else ASK_S)
+        done, _ = await asyncio.wait((task,), timeout=bound_s)
         if not done:
             task.cancel()
             print(
-                f"store {store.name}: no answer within {ASK_S:g} s; is it running, and is the address right?",
+                f"store {store.name}: no answer within {bound_s:g} s; is it running, and is the address right?",
                 file=sys.stderr,
             )
             return 1
