@@ -223,6 +223,21 @@ def test_when_nobody_can_be_reached_the_error_says_that_nothing_was_sent() -> No
     asyncio.run(go())
 
 
+def test_a_call_gives_up_when_the_balancer_leaves_out_those_it_has_not_tried() -> None:
+    async def go() -> None:
+        dead = Endpoint(id="dead", host="127.0.0.1", port=free_port())
+        pool = pool_of([dead, Endpoint(id="idle", host="127.0.0.1", port=free_port(), weight=0.0)])
+        async with to(pool) as inventory:
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await inventory.unary_unary(STOCK)(b"go")
+            assert caught.value.code() is StatusCode.UNAVAILABLE
+        (tried, idle) = pool.view().endpoints
+        assert (tried.picked, idle.picked, pool.in_flight) == (2, 0, 0)
+
+    asyncio.run(go())
+
+
 def test_nobody_there_is_an_rpc_error_and_a_refusal_with_a_guard_and_without() -> None:
     async def go() -> None:
         async with fleet("a", "b") as servers:

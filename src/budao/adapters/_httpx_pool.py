@@ -8,7 +8,16 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from budao.adapters._http import BAD, translated
 from budao.adapters._httpx import Request, Response
-from budao.adapters._pool import CONNECT_MAX_S, CONNECTS_MAX, Pools, QuickConnect, Trip, pool_of, tried_so_far
+from budao.adapters._pool import (
+    CONNECT_MAX_S,
+    CONNECTS_MAX,
+    Pools,
+    QuickConnect,
+    Trip,
+    gives_up,
+    pool_of,
+    tried_so_far,
+)
 from budao.aio import Pool
 from budao.model import NobodyThere
 from budao.wire import LOAD
@@ -108,12 +117,11 @@ class SyncPooled(Pooled[RequestT, ResponseT, InnerT]):
         tried, here = tried_so_far(), set[str]()
         while True:
             trip = self._trip(pool, tried, request)
-            here.add(trip.endpoint.id)
             try:
                 response: ResponseT = self.inner.handle_request(self._addressed(request, trip))
             except self._unreached:
                 trip.end(failed=True)
-                if _gives_up(pool, here, self._connects_max):
+                if gives_up(pool, here, trip.endpoint, self._connects_max):
                     raise
                 continue
             except Exception as error:
@@ -154,12 +162,11 @@ class AsyncPooled(Pooled[RequestT, ResponseT, InnerT]):
         tried, here = tried_so_far(), set[str]()
         while True:
             trip = self._trip(pool, tried, request)
-            here.add(trip.endpoint.id)
             try:
                 response: ResponseT = await self.inner.handle_async_request(self._addressed(request, trip))
             except self._unreached:
                 trip.end(failed=True)
-                if _gives_up(pool, here, self._connects_max):
+                if gives_up(pool, here, trip.endpoint, self._connects_max):
                     raise
                 continue
             except Exception as error:
@@ -185,11 +192,6 @@ class AsyncPooled(Pooled[RequestT, ResponseT, InnerT]):
         traceback: TracebackType | None = None,
     ) -> None:
         await self.inner.__aexit__(exc_type, exc_value, traceback)
-
-
-def _gives_up(pool: Pool, here: set[str], connects_max: int) -> bool:
-    """Whether nobody is left who could be reached instead."""
-    return len(here) >= connects_max or all(each.id in here for each in pool.endpoints())
 
 
 class SyncPooledBody:

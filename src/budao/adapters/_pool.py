@@ -55,6 +55,16 @@ def pool_of(pools: Pool | Pools, host: str) -> Pool | None:
     return pools.get(host)
 
 
+def gives_up(pool: Pool, here: set[str], last: Endpoint, connects_max: int) -> bool:
+    """Whether nobody is left to be reached in place of `last`, which `here` then holds too.
+
+    A balancer that picks the same endpoint again has no other: it may leave out some that are there, such as those of weight 0.
+    """
+    is_again = last.id in here
+    here.add(last.id)
+    return is_again or len(here) >= connects_max or all(each.id in here for each in pool.endpoints())
+
+
 class Trip:
     """One try on its way to one endpoint. Whatever comes first ends it; what comes later is too late."""
 

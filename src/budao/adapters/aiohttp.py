@@ -33,7 +33,7 @@ from budao.adapters._http import (
     time_left_s,
     translated,
 )
-from budao.adapters._pool import CONNECTS_MAX, Pools, Trip, one_call, pool_of, tried_so_far
+from budao.adapters._pool import CONNECTS_MAX, Pools, Trip, gives_up, one_call, pool_of, tried_so_far
 from budao.aio import Pool
 from budao.model import CallRefused, NobodyThere, TimedOut, context
 from budao.protect import Guard
@@ -149,12 +149,11 @@ def pool_middleware(
                 trip = Trip(pool, tried, None if key is None else key(request))
             except NobodyThere as error:
                 raise translated(error, aiohttp.ClientConnectionError) from None
-            here.add(trip.endpoint.id)
             try:
                 response = await handler(_addressed(request, trip))
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 trip.end(failed=True)
-                if len(here) >= connects_max or all(each.id in here for each in pool.endpoints()):
+                if gives_up(pool, here, trip.endpoint, connects_max):
                     raise
                 continue
             except (aiohttp.ClientError, OSError):

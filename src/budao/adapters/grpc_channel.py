@@ -23,7 +23,7 @@ from grpc import ChannelConnectivity, StatusCode, aio
 from grpc.aio import AioRpcError, Metadata
 
 from budao.adapters._grpc import FAILURES, as_rpc
-from budao.adapters._pool import CONNECT_MAX_S, CONNECTS_MAX, Trip, tried_so_far
+from budao.adapters._pool import CONNECT_MAX_S, CONNECTS_MAX, Trip, gives_up, tried_so_far
 from budao.adapters.grpc_aio import client_interceptors
 from budao.aio import HasRoster, Pool
 from budao.model import BadSettings, Endpoint, NobodyThere
@@ -270,8 +270,7 @@ class _Subchannels:
                     raise
                 if not is_reached:
                     trip.end(failed=True)
-                    here.add(trip.endpoint.id)
-                    if len(here) >= self._connects_max or all(each.id in here for each in self.pool.endpoints()):
+                    if gives_up(self.pool, here, trip.endpoint, self._connects_max):
                         raise _unreached(self.pool.service, trip.endpoint, len(here), is_late=clock() >= until)
                     continue
             sub.calls += 1
