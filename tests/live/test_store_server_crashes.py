@@ -24,6 +24,8 @@ SEED = 2026
 
 
 def remote(server: StoreProcess, **settings: float) -> RemoteStore:
+    # A busy machine may take its time to start a server again, and a watch shall bear that.
+    settings.setdefault("away_max_s", PATIENCE_S)
     return RemoteStore("127.0.0.1", server.port, **settings)  # type: ignore[arg-type]
 
 
