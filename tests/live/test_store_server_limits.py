@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import socket
+from contextlib import aclosing
 from pathlib import Path
 
-from budao.aio import RemoteStore, StoreServer
-from budao.store import Put, Span, Txn
+import pytest
+
+from budao.aio import RemoteStore, ServerPolicy, StoreServer
+from budao.store import Compacted, Put, Span, Txn
 
 PATIENCE_S = 60.0
+EVERYTHING = Span.prefix("")
+PUT = Txn(then=(Put("k", b"v"),))
 
 
 def test_many_large_reads_at_once_are_answered_on_one_connection_in_bounded_room(tmp_path: Path) -> None:
@@ -18,5 +25,57 @@ def test_many_large_reads_at_once_are_answered_on_one_connection_in_bounded_room
             pages = await asyncio.gather(*(store.read(Span.one("k")) for _ in range(150)))
             assert {len(page.entries[0].value) for page in pages} == {1_000_000}
             assert store.reconnects == 1  # more than the outbox takes, and nobody was cut off for it
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_watch_from_a_revision_that_was_taken_back_is_told_to_read_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        folder, backup = tmp_path / "store", tmp_path / "backup"
+        async with StoreServer(folder) as server, RemoteStore("127.0.0.1", server.port) as store:
+            await store.commit(PUT)
+        shutil.copytree(folder, backup)
+        async with StoreServer(folder) as server:
+            port = server.port
+            store = RemoteStore("127.0.0.1", port, timeout_s=30.0)
+            for _ in range(9):
+                await store.commit(PUT)
+            seen = (await store.read(EVERYTHING)).revision
+        async with StoreServer(backup, port=port) as server:
+            assert (await store.read(EVERYTHING)).revision < seen  # it has met the store that was put back
+            async with aclosing(store.watch(EVERYTHING, after=seen)) as batches:
+                with pytest.raises(Compacted):
+                    await anext(batches)
+            await store.aclose()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_server_whose_end_nobody_waits_for_ends_all_the_same(tmp_path: Path) -> None:
+    async def story() -> None:
+        server = StoreServer(tmp_path)
+        await server.__aenter__()
+        async with RemoteStore("127.0.0.1", server.port) as store:
+            await store.commit(PUT)
+            for _ in range(3):
+                closing = asyncio.create_task(server.aclose())
+                await asyncio.sleep(0)
+                closing.cancel()
+                await asyncio.wait([closing])
+            await server.aclose()
+        async with StoreServer(tmp_path, port=server.port) as again, RemoteStore("127.0.0.1", again.port) as store:
+            assert len((await store.read(EVERYTHING)).entries) == 1
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_client_that_is_accepted_while_the_server_stops_does_not_hold_it_up(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with StoreServer(tmp_path, server_policy=ServerPolicy(stop_s=2 * PATIENCE_S)) as server:
+            with socket.create_connection(("127.0.0.1", server.port)):
+                while not server.sessions:  # noqa: ASYNC110 -- it must be this very turn of the loop
+                    await asyncio.sleep(0)
+                await server.aclose()
+            assert not server.sessions
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

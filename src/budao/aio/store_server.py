@@ -108,6 +108,7 @@ class StoreServer:
         self.sessions: set[_Session] = set()
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
         self._told = 0
 
     @property
@@ -132,8 +133,9 @@ class StoreServer:
         self.store.name = self.name
         self._told = self.store.keeper.revision
         self.store.on_change = self._changed
-        for running in (self._accept(self._listener), self._beat()):
-            self._own(asyncio.create_task(running))
+        self._accepting = asyncio.create_task(self._accept(self._listener))
+        self._own(self._accepting)
+        self._own(asyncio.create_task(self._beat()))
         return self
 
     async def __aexit__(
@@ -142,10 +144,19 @@ class StoreServer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Takes nothing new, finishes and answers what is in flight, says goodbye, and lets go of the folder."""
-        if self._listener is None:
-            return
-        listener, self._listener = self._listener, None
+        """Takes nothing new, finishes and answers what is in flight, says goodbye, and lets go of the folder.
+
+        It ends also if nobody waits for it any more.
+        """
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            self._closing = asyncio.create_task(self._close(listener))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def _close(self, listener: socket.socket) -> None:
+        self._accepting.cancel()
+        await asyncio.sleep(0)  # a task that never began could not send away who was accepted a moment ago
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -387,6 +398,10 @@ class _Session:
         try:
             if asked.number in self.watches or len(self.watches) >= self.server.policy.watches_max:
                 raise StoreRefused("watch", f"{len(self.watches)} watches are open, or the number is taken")
+            if asked.after > store.keeper.revision:
+                # Only a store that was put back to an earlier state since can have told of it: all that is
+                # between would be left out without a word.
+                raise Compacted(asked.after, store.keeper.revision)
             store.keeper.changes(asked.span, asked.after, 1)
             store.begin_watch()
         except StoreError as refused:
