@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -133,6 +134,50 @@ def test_a_store_that_raises_what_no_store_should_is_followed_all_the_same() -> 
             assert live.problems == ()
 
     asyncio.run(play())
+
+
+def test_a_start_that_is_cancelled_leaves_no_thread_and_no_task_behind(tmp_path: Path) -> None:
+    file = tmp_path / "cancelled.toml"
+    file.write_text("")
+
+    class Silent(MemoryStore):
+        async def read(self, span: Span, *, revision: int = 0, limit: int = 0) -> Page:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    asked = asyncio.Event()
+
+    async def story() -> None:
+        live = LiveSettings(lambda stated: stated, file=file, environ={}, store=Silent())
+        starting = asyncio.create_task(live.__aenter__())
+        await asked.wait()
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert asyncio.all_tasks() == {asyncio.current_task(), *own}
+        assert not any(file.name in thread.name for thread in threading.enumerate())
+
+    async def run() -> None:
+        own.add(asyncio.current_task())
+        await asyncio.wait_for(story(), PATIENCE_S)
+
+    own: set[asyncio.Task[None] | None] = set()
+    asyncio.run(run())
+
+
+def test_what_a_file_says_as_the_block_ends_is_told_to_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "late.toml"
+    file.write_text("a = 1")
+    told: list[Stated] = []
+
+    async def story() -> None:
+        async with LiveSettings(lambda stated: stated, file=file, environ={}, on_value=told.append) as live:
+            count = len(told)
+            asyncio.get_running_loop().call_soon(live._take_file, b"a = 2")
+        await asyncio.sleep(0)
+        assert len(told) == count
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
 
 
 def test_guards_follow_the_store_all_or_none() -> None:

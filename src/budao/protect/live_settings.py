@@ -80,6 +80,7 @@ class LiveSettings(Generic[T]):
         self._watch: FileWatch | None = None
         self._task: asyncio.Task[None] | None = None
         self._store_said = asyncio.Event()
+        self._is_over = False
 
     @property
     def value(self) -> T:
@@ -97,7 +98,16 @@ class LiveSettings(Generic[T]):
         return (*self._layers.problems, *self._trouble.items())
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._begin()
+        except BaseException:  # a start that is cancelled leaves no thread and no task behind, either
+            await self._end()
+            raise
+        return self
+
+    async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
+        self._is_over = False
         if self._file is not None:
             self._watch = FileWatch(
                 self._file,
@@ -107,7 +117,6 @@ class LiveSettings(Generic[T]):
             )
             await asyncio.sleep(0)  # the first look has been taken; now it arrives
             if self._layers.problems:
-                self._watch.close()
                 raise BadSettings(self._layers.problems)
         self._tell(is_first=True)
         if self._store is not None:
@@ -117,11 +126,14 @@ class LiveSettings(Generic[T]):
                     await self._store_said.wait()
             except TimeoutError:
                 _log.warning("%s: no word from the store yet; beginning without it", self._key)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        self._is_over = True
         if self._watch is not None:
             self._watch.close()
         if self._task is not None:
@@ -150,6 +162,8 @@ class LiveSettings(Generic[T]):
                 self._store_said.set()
 
     def _take_file(self, raw: bytes) -> None:
+        if self._is_over:
+            return  # it was on its way from the thread when the block ended
         if self._layers.file_said(raw, str(self._file)):
             self._tell()
         self._complain(str(self._file))
