@@ -163,7 +163,7 @@ class Registered:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path == self._ready_path and scope["type"] == "http":
-            await _answer(send, self.problem or "ready", 503 if self.problem else 200, self.drainer.is_going)
+            await _answer(scope, send, self.problem or "ready", 503 if self.problem else 200, self.drainer.is_going)
             return
         exchange = _Exchange(self, scope, send)
         if path in self._uncounted:
@@ -185,7 +185,7 @@ class Registered:
             if exchange.started or exchange.scope["type"] != "http":
                 # The server breaks the connection off, so that nobody takes half a reply for a whole one.
                 raise Stopped from None
-            await _answer(exchange.raw_send, "this instance has no time left; try another", 503, True)
+            await _answer(exchange.scope, exchange.raw_send, "this instance has no time left; try another", 503, True)
         except Exception:
             # After a close of ours, whatever the application makes of it is no news.
             if not exchange.was_closed:
@@ -220,27 +220,37 @@ class Registered:
     # ------------------------------------------------------------------------------------------------------- lifespan
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        started = asyncio.Event()
+        heard = answered = over = False
 
         async def hear() -> Any:
+            nonlocal heard, over
             message = await receive()
+            heard = True
             if message["type"] == "lifespan.shutdown":
+                over = True
                 await self._leave()
             return message
 
         async def say(message: Any) -> None:
+            nonlocal answered
+            answered = True
             if message["type"] == "lifespan.startup.complete":
-                started.set()
                 self._enter()
             await send(message)
 
         try:
             await self.app(scope, hear, say)
         except Exception:
-            if started.is_set() or scope.get("state"):
+            if heard:
                 raise
-            # The application knows no lifespan, which the specification allows; this wrapper needs one.
-            await _own_lifespan(hear, say)
+        # The application knows no lifespan, or not all of it, which the specification allows; this wrapper needs one.
+        if not heard:
+            await hear()
+        if not answered:
+            await say({"type": "lifespan.startup.complete"})
+        if self._draining is not None and not over:
+            await hear()
+            await say({"type": "lifespan.shutdown.complete"})
 
     def _enter(self) -> None:
         self._draining = asyncio.create_task(self._drained(), name="budao drain")
@@ -344,7 +354,7 @@ class _Exchange:
             return
         if message["type"] == "http.response.start":
             self.started = True
-            if self._owner.drainer.is_going and self.scope["http_version"].startswith("1"):
+            if self._owner.drainer.is_going and _has_connection_header(self.scope):
                 headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
                 message = {**message, "headers": [*headers, (b"connection", b"close")]}
         await self.raw_send(message)
@@ -362,16 +372,15 @@ class _Exchange:
                 self._said.set()
 
 
-async def _answer(send: Any, text: str, status: int, is_last: bool) -> None:
+def _has_connection_header(scope: Scope) -> bool:
+    """Later versions forbid it, and take a reply that has it for broken. Source: RFC 9113, section 8.2.2."""
+    return bool(scope["http_version"].startswith("1"))
+
+
+async def _answer(scope: Scope, send: Any, text: str, status: int, is_last: bool) -> None:
     body = text.encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-    if is_last:
+    if is_last and _has_connection_header(scope):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _own_lifespan(hear: Any, say: Any) -> None:
-    while (await hear())["type"] != "lifespan.shutdown":
-        await say({"type": "lifespan.startup.complete"})
-    await say({"type": "lifespan.shutdown.complete"})
