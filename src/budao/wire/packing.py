@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from budao.model import BadSettings, LocalWireError, RemoteWireError
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+UNCHECKED_BYTES_MAX: Final = 1024
+"""A longer value is walked through before it is built: see `unpack`."""
 
 
 @cache
@@ -40,6 +43,12 @@ def unpack(raw: bytes | memoryview) -> Any:
     """
     msgpack = _msgpack()
     try:
+        if len(raw) > UNCHECKED_BYTES_MAX:
+            # An array is given its room when its length is read, and one may stand in another a thousand times: 4 KiB of
+            # lengths that nothing follows took 30 MiB and 40 ms. What is there in full asks for no more than it holds.
+            walk = msgpack.Unpacker(max_buffer_size=len(raw))
+            walk.feed(raw)
+            walk.skip()
         return msgpack.unpackb(raw)
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as problem:
         raise RemoteWireError(f"{len(raw)} bytes are not one msgpack value: {str(problem)[:100]}") from problem

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from math import isfinite
+from reprlib import Repr
 from typing import Any, Final
 
 from budao.model import BadSettings, RemoteWireError
@@ -49,9 +50,14 @@ COMMIT, GRANT, REVOKE, COMPACT = range(4)
 PUT, DELETE, READ = range(3)
 
 
+_SHOWN: Final = Repr()
+"""Bounded in depth and length: a stranger's value may nest deeper than `repr` can follow, or be as long as a frame."""
+_SHOWN.maxstring = _SHOWN.maxother = 80
+
+
 def wrong(what: str, value: object) -> RemoteWireError:
     """What to raise for something else than `what`."""
-    return RemoteWireError(f"{what} cannot be {repr(value)[:80]}")
+    return RemoteWireError(f"{what} cannot be {_SHOWN.repr(value)[:80]}")
 
 
 def parts(value: Plain, count: int, what: str) -> list[Plain]:

@@ -181,3 +181,9 @@ def test_what_a_frame_cannot_hold_is_our_own_mistake() -> None:
 
 def test_a_token_is_in_no_repr() -> None:
     assert "secret" not in repr(frames.Hello("secret"))
+
+
+@pytest.mark.parametrize("depth", [980, 1000, 1023])
+def test_a_value_nested_as_deep_as_msgpack_goes_is_garbage_that_can_be_said(depth: int) -> None:
+    with pytest.raises(RemoteWireError, match="the kind of a frame cannot be"):
+        frames.parse_message(b"\x91" * depth + b"\x00")
