@@ -14,6 +14,10 @@ from budao.model import BadSettings, RemoteWireError, Stage
 
 INDEX_HEADER: Final = "X-Consul-Index"
 BODY_BYTES_MAX: Final = 33_554_432
+ODD: Final = (
+    BadSettings, RemoteWireError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What an entry of another shape than Consul's may raise where it is read."""
 
 
 def parse_index(text: str | None) -> int:
@@ -45,12 +49,13 @@ def parse_health(raw: bytes, service: str) -> tuple[tuple[Instance, ...], tuple[
     for index, each in enumerate(found):
         try:
             instance = _instance(each, service)
-        except (BadSettings, RemoteWireError, KeyError, TypeError, AttributeError, ValueError) as bad:
+            if instance.id in instances:
+                # Two nodes may use the same service id; the node then tells them apart.
+                instance = _renamed(instance, f"{instance.id}@{instance.metadata['node']}")
+        except ODD as bad:
             skipped.append(f"service {service!r}, entry {index}: {bad!s:.200}")
             continue
-        # Two nodes may use the same service id; the node then tells them apart.
-        key = instance.id if instance.id not in instances else f"{instance.id}@{instance.metadata['node']}"
-        instances[key] = instance if key == instance.id else _renamed(instance, key)
+        instances[instance.id] = instance
     return tuple(instances[key] for key in sorted(instances)), tuple(skipped)
 
 

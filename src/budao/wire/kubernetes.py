@@ -85,7 +85,7 @@ def parse_slice_list(raw: bytes, service: str) -> SliceList:
     metadata = _table(found, "metadata")
     skipped: list[str] = []
     slices = tuple(_slice(_mapping(item, "an item"), service, skipped) for item in _array(found, "items"))
-    return SliceList(_text(metadata, "resourceVersion"), slices, str(metadata.get("continue") or ""), tuple(skipped))
+    return SliceList(_text(metadata, "resourceVersion"), slices, _words(metadata.get("continue")), tuple(skipped))
 
 
 def parse_slice_event(line: bytes, service: str) -> SliceEvent:
@@ -94,10 +94,10 @@ def parse_slice_event(line: bytes, service: str) -> SliceEvent:
     Raises:  RemoteWireError if it is no event.
     """
     found = _object(line)
-    kind, thing = found.get("type"), _table(found, "object")
+    kind, thing = _words(found.get("type")), _table(found, "object")
     if kind == "ERROR":
         code = thing.get("code")
-        return WatchEnded(code if isinstance(code, int) else 0, str(thing.get("message", ""))[:200])
+        return WatchEnded(code if isinstance(code, int) else 0, _words(thing.get("message"))[:200])
     metadata = _table(thing, "metadata")
     version = _text(metadata, "resourceVersion")
     if kind == "BOOKMARK":
@@ -107,7 +107,7 @@ def parse_slice_event(line: bytes, service: str) -> SliceEvent:
     if kind in {"ADDED", "MODIFIED"}:
         skipped: list[str] = []
         return SlicePut(version, _slice(thing, service, skipped), tuple(skipped))
-    raise RemoteWireError(f"a watch event is of the type {str(kind)[:40]!r}")
+    raise RemoteWireError(f"a watch event is of the type {kind[:40]!r}")
 
 
 def joined(slices: Sequence[Slice]) -> dict[str, Instance]:
@@ -158,17 +158,18 @@ def _instance(endpoint: Mapping[str, Any], ports: Sequence[Mapping[str, Any]], s
         raise RemoteWireError("it has no address")
     host = addresses[0]  # "consumers may safely assume that they are fungible and use just the first"
     target = _mapping(endpoint.get("targetRef") or {}, "'targetRef'")
+    node = _words(endpoint.get("nodeName"))
     found = {
-        str(port.get("name") or port.get("appProtocol") or "main"): Address(host, port["port"])
+        _words(port.get("name")) or _words(port.get("appProtocol")) or "main": Address(host, port["port"])
         for port in ports
         if isinstance(port.get("port"), int)
     }
     return Instance(
         service=service,
-        id=str(target.get("name") or host),
+        id=_words(target.get("name")) or host,
         addresses=found,
-        zone=str(endpoint.get("zone") or ""),
-        metadata={"node": str(endpoint["nodeName"])} if endpoint.get("nodeName") else {},
+        zone=_words(endpoint.get("zone")),
+        metadata={"node": node} if node else {},
         stage=_stage(_mapping(endpoint.get("conditions") or {}, "'conditions'")),
     )
 
@@ -204,6 +205,11 @@ def _array(found: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(value, list):
         raise RemoteWireError(f"{name!r} is no array")
     return value
+
+
+def _words(value: object) -> str:
+    """A text that may be missing; anything else counts as missing."""
+    return value if isinstance(value, str) else ""
 
 
 def _text(found: Mapping[str, Any], name: str) -> str:

@@ -77,3 +77,17 @@ def test_an_index_that_went_back_starts_anew_and_one_that_is_none_is_not_waited_
     assert next_index(9, 3) == 0
     assert parse_index("17") == 17
     assert parse_index(None) == parse_index("-1") == parse_index("x") == parse_index("9" * 40) == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        entry("b", Weights={"Passing": 10**400}),
+        entry("a" * 255, node="n1"),  # its name would be too long with that of its node
+        entry("b", Meta={"deep": json.loads("[" * 900 + "]" * 900)}) | {"Node": None},
+    ],
+)
+def test_an_entry_that_no_instance_can_be_made_of_takes_no_other_with_it(odd: dict[str, Any]) -> None:
+    instances, skipped = parse_health(json.dumps([entry("a" * 255), entry("c"), odd]).encode(), "shop")
+    assert [each.id for each in instances] == ["a" * 255, "c"]
+    assert len(skipped) == 1

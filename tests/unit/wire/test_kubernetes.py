@@ -118,3 +118,20 @@ def test_json_of_any_shape_is_read_or_refused(found: Any, ports: Any, endpoint: 
     assert said(parse_slice_list, listed(odd))
     assert said(parse_slice_event, event("ADDED", odd))
     assert said(parse_slice_event, event("ADDED", slice_of() | {"endpoints": found}))
+
+
+NESTED = json.loads("[" * 900 + "]" * 900)
+
+
+@pytest.mark.parametrize("kind", [[], {}, 7, NESTED])
+def test_an_event_whose_type_is_no_text_is_refused(kind: Any) -> None:
+    with pytest.raises(RemoteWireError, match="a watch event is of the type"):
+        parse_slice_event(event(kind, slice_of()), "shop")
+
+
+def test_a_name_that_is_no_text_counts_as_missing() -> None:
+    odd = {"addresses": ["10.0.0.1"], "targetRef": {"name": NESTED}, "zone": 7, "nodeName": [1]}
+    put = parse_slice_event(event("ADDED", slice_of(odd)), "shop")
+    assert isinstance(put, SlicePut)
+    (instance,) = put.slice.instances
+    assert (instance.id, instance.zone, dict(instance.metadata)) == ("10.0.0.1", "", {})
