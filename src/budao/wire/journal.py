@@ -50,6 +50,8 @@ RECORD_BYTES_MAX: Final = 256 * 1024 * 1024
 """No length beyond this is believed."""
 CHUNK_ENTRIES: Final = 512
 STORE_ID_BYTES: Final = 16
+SEARCH_BYTES_MAX: Final = 64 * 1024 * 1024 * 1024
+"""Bytes summed up in search of a good record behind a bad one. Some ten seconds; ordinary damage needs next to nothing."""
 
 
 class Kind(IntEnum):
@@ -140,7 +142,9 @@ def parse_header(raw: bytes | memoryview, file: str, kind: Kind) -> Header:
     return Header(kind, store, generation)
 
 
-def parse_records(raw: bytes, file: str, kind: Kind, *, may_be_torn: bool) -> Records:
+def parse_records(
+    raw: bytes, file: str, kind: Kind, *, may_be_torn: bool, search_bytes_max: int = SEARCH_BYTES_MAX
+) -> Records:
     """The records of a file. Only the newest journal may be torn: what is older was durable before it was followed.
 
     Raises:  Unreadable if anything is damaged that had been whole.
@@ -155,13 +159,21 @@ def parse_records(raw: bytes, file: str, kind: Kind, *, may_be_torn: bool) -> Re
     if at == len(raw):
         return Records(header, tuple(payloads), at, 0)
     expected = len(payloads)
-    later = _next_record(raw, view, at, seed)
+    try:
+        later = _next_record(raw, view, at, seed, search_bytes_max)
+    except _TooManyMarks:
+        problem = f"no record {expected} begins here, and too much of what follows looks like the beginning of one"
+        raise Unreadable(file, at, problem, BACKUP) from None
     if later is not None:
         lost = "a record is out of its place" if later <= expected else _lost(expected, later - 1)
         raise Unreadable(file, at, f"{lost}, and good records follow, so this is no unfinished write", BACKUP)
     if not may_be_torn:
         raise Unreadable(file, at, f"it ends in {len(raw) - at} bytes that are no record {expected}", BACKUP)
     return Records(header, tuple(payloads), at, len(raw) - at)
+
+
+class _TooManyMarks(Exception):
+    """The search for a good record takes too long."""
 
 
 def _lost(first: int, last: int) -> str:
@@ -181,9 +193,16 @@ def _record_at(view: memoryview, at: int, seed: int) -> tuple[int, memoryview] |
     return index, payload
 
 
-def _next_record(raw: bytes, view: memoryview, at: int, seed: int) -> int | None:
-    """The number of the first good record at or after `at`."""
+def _next_record(raw: bytes, view: memoryview, at: int, seed: int, left_bytes: int) -> int | None:
+    """The number of the first good record at or after `at`.
+
+    Raises:  _TooManyMarks: values may hold marks, too, and each could begin a record that is as long as the rest of the file.
+    """
     while (at := raw.find(MARK, at)) >= 0:
+        if at + RECORD.size <= len(view) and (size := RECORD.unpack_from(view, at)[2]) <= len(view) - at:
+            left_bytes -= size
+            if left_bytes < 0:
+                raise _TooManyMarks
         if (found := _record_at(view, at, seed)) is not None:
             return found[0]
         at += 1

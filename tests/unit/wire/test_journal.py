@@ -151,3 +151,15 @@ def test_no_payload_is_read_as_something_it_is_not(raw: bytes) -> None:
     for parse in (journal.parse_group, journal.parse_start, lambda each: journal.parse_snapshot([each, each])):
         with pytest.raises(RemoteWireError):
             parse(raw)
+
+
+def test_a_torn_write_full_of_marks_is_refused_before_the_search_takes_for_ever() -> None:
+    count = 2_000
+    marks = b"".join(
+        journal.MARK + (9).to_bytes(8, "big") + (20 * (count - number - 1)).to_bytes(4, "big") + b"none"
+        for number in range(count)
+    )
+    raw = file_of() + marks
+    assert len(read(raw).payloads) == len(PAYLOADS)
+    with pytest.raises(Unreadable, match="too much of what follows looks like the beginning of one"):
+        journal.parse_records(raw, "a file", Kind.JOURNAL, may_be_torn=True, search_bytes_max=len(raw) * 100)
