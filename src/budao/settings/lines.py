@@ -148,6 +148,8 @@ def _plain(token: str) -> str:
         return token.strip("'")
     if token[0] != '"':
         return token
+    if "\\" not in token and not token.startswith('"""'):
+        return token[1:-1]
     try:
         return str(tomllib.loads(f"key = {token}")["key"])
     except ValueError:

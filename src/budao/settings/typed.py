@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 from budao.model import BadSettings
 from budao.settings.layers import did_you_mean
 from budao.settings.lines import Path
+from budao.settings.parsing import PROBLEMS_MAX
 from budao.settings.reading import Stated, kind_of
 from budao.settings.writing import written
 
@@ -64,7 +65,9 @@ class _Reading:
         known = {field.name: field for field in fields(kind) if field.init}
         for name in table:
             if name not in known:
-                self._note((*path, name), f"is not a setting{did_you_mean(name, known)}")
+                # Looking for the nearest name is slow, and nobody reads the hundred-and-first.
+                near = "" if self.is_full else did_you_mean(name, known)
+                self._note((*path, name), f"is not a setting{near}")
         given: dict[str, Any] = {}
         before = len(self.problems)
         for name, field in known.items():
@@ -72,7 +75,7 @@ class _Reading:
                 given |= self._tried(hints[name], (*path, name), table[name])
             elif field.default is MISSING and field.default_factory is MISSING:
                 self._note((*path, name), "is needed, and nobody states it")
-        if len(self.problems) > before:
+        if len(self.problems) > before or self.is_full:
             raise _Wrong
         try:
             return kind(**given)
@@ -107,7 +110,12 @@ class _Reading:
         if kind not in _NAMES:
             raise TypeError(f"{'.'.join(path)}: settings cannot be of the type {kind!r}")
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value) if not isnan(value) else self._refuse(path, "a number", value)
+            try:
+                number = float(value)
+            except OverflowError:  # TOML knows whole numbers that no float holds
+                self._note(path, "is too large a number")
+                raise _Wrong from None
+            return number if not isnan(number) else self._refuse(path, "a number", value)
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
         return self._refuse(path, _NAMES[kind], value)
@@ -156,7 +164,17 @@ class _Reading:
         self._note(path, f"must be {wanted}, not {kind_of(value)}")
         raise _Wrong
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further problem is listed."""
+        return len(self.problems) > PROBLEMS_MAX
+
     def _note(self, path: Path, problem: str) -> None:
+        if self.is_full:
+            return
+        if len(self.problems) == PROBLEMS_MAX:
+            self.problems.append((self._stated.source, f"and perhaps more; the first {PROBLEMS_MAX} are listed"))
+            return
         place = next((self._stated.places[each] for each in _upwards(path) if each in self._stated.places), None)
         self.problems.append((written(path) or self._stated.source, f"{problem} ({place or self._stated.source})"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,6 +23,8 @@ TEXT_BYTES_MAX: Final = 262_144
 """Of one version. A store takes values of a mebibyte; a settings text that long is a mistake."""
 NOTE_MAX: Final = 200
 NAME_MAX: Final = 100
+NUMBER_MAX: Final = 999_999_999_999
+"""No version has a larger number: a key holds twelve digits."""
 _FORMAT: Final = 1
 
 
@@ -81,16 +84,16 @@ def read_version(entry: Entry) -> Version:
     try:
         found = json.loads(entry.value)
         if found["format"] != _FORMAT:
-            raise BadSettings([(entry.key, f"is of format {found['format']!r}, and this program reads {_FORMAT}")])
+            raise BadSettings([(entry.key, f"is of format {found['format']!r:.40}, and this program reads {_FORMAT}")])
         return Version(
-            number=_of(found, "number", int),
-            text=_of(found, "text", str),
-            at=Wall(float(_of(found, "at", (int, float)))),
-            by=_of(found, "by", str),
-            note=_of(found, "note", str),
-            back_to=_of(found, "back_to", int),
+            number=_count(found, "number", 1),
+            text=_text(found, "text"),
+            at=_instant(found, "at"),
+            by=_text(found, "by"),
+            note=_text(found, "note"),
+            back_to=_count(found, "back_to", 0),
         )
-    except (ValueError, KeyError, TypeError) as broken:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as broken:
         if isinstance(broken, BadSettings):
             raise
         raise BadSettings([(entry.key, "is no version of settings; somebody wrote something else there")]) from None
@@ -141,8 +144,23 @@ def _versions(name: str, namespace: str) -> str:
     return f"{current_key(name, namespace).removesuffix('current')}versions/"
 
 
-def _of(found: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+def _count(found: dict[str, Any], name: str, low: int) -> int:
     value = found[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(name)
+    if type(value) is not int or not low <= value <= NUMBER_MAX:
+        raise ValueError(name)
     return value
+
+
+def _text(found: dict[str, Any], name: str) -> str:
+    value = found[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    value.encode()  # raises for half a surrogate pair, which JSON can say and no file can hold
+    return value
+
+
+def _instant(found: dict[str, Any], name: str) -> Wall:
+    value = found[name]
+    if type(value) not in {int, float} or not isfinite(value):
+        raise ValueError(name)
+    return Wall(float(value))

@@ -110,3 +110,22 @@ def test_a_field_of_a_kind_that_no_text_states_is_the_programs_mistake() -> None
 
     with pytest.raises(TypeError, match="when"):
         read("when = 1", Odd)
+
+
+@dataclass
+class Share:
+    share: float = 0.0
+    needed: int = field(kw_only=True)
+
+
+def test_a_whole_number_that_no_float_holds_is_a_problem_and_no_crash() -> None:
+    with pytest.raises(BadSettings, match="share: is too large a number"):
+        typed(Share, read_text("needed = 1\nshare = 1" + "0" * 400, source="a file"))
+
+
+def test_of_very_many_problems_the_first_hundred_are_listed() -> None:
+    text = "".join(f"unknown{index} = 1\n" for index in range(5_000))
+    with pytest.raises(BadSettings) as caught:
+        typed(Share, read_text(text, source="a file"))
+    assert len(caught.value.problems) == 101
+    assert caught.value.problems[-1] == ("a file", "and perhaps more; the first 100 are listed")

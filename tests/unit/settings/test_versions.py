@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +85,34 @@ def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
 
 def test_a_name_with_slashes_stays_within_its_own_keys() -> None:
     assert current_key("a/b") == "budao/settings/a%2Fb/current"
+
+
+GOOD = {"format": 1, "number": 4, "text": "a = 1", "at": 5.0, "by": "ann", "note": "", "back_to": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("number", 0),
+        ("number", -5),
+        ("number", 10**12),
+        ("number", 10**4299),
+        ("number", True),
+        ("back_to", -1),
+        ("at", 10**400),
+        ("at", float("nan")),
+        ("at", float("inf")),
+        ("text", "\ud800"),
+        ("note", "\udfff"),
+    ],
+)
+def test_a_version_that_could_not_be_kept_again_is_refused(name: str, value: object) -> None:
+    raw = json.dumps(GOOD | {name: value}).encode()
+    with pytest.raises(BadSettings, match="is no version of settings"):
+        read_version(Entry("k", raw, 1, 7, 1))
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"format":' + b"[" * 900 + b"]" * 900 + b"}"])
+def test_a_value_nested_too_deeply_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadSettings):
+        read_version(Entry("k", raw, 1, 7, 1))
