@@ -135,6 +135,8 @@ def _parse(url: str) -> _Line:
     if not rest.startswith("//"):
         _bad(f'"{scheme}:" is followed by //host:port')
     where, _, query = rest[2:].partition("?")
+    if "@" in query:  # most likely the end of a password, so nothing of the line is shown
+        _bad("an @ stands behind the ?; write %3F in a password, and %40 behind the ?")
     if "#" in rest:
         _bad("a # begins a fragment, which a store has not; write %23 in a password")
     who, at, hosts = where.rpartition("@")
@@ -157,10 +159,10 @@ def _endpoint(text: str, scheme: str) -> str:
         host, port = text, str(ETCD_PORT) if scheme.startswith("etcd") else ""
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         _bad(f"{text!r}: an IPv6 address goes in brackets, as in [::1]:2379")
-    if not host or any(letter.isspace() for letter in host):
+    if not host or not host.isprintable() or any(letter.isspace() for letter in host):
         _bad(f"{text!r} is no host:port")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        _bad(f"{text!r}: the port is a number from 1 to 65535")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        _bad(f"{text[:255]!r}: the port is a number from 1 to 65535")
     return f"{host}:{port}"
 
 
@@ -180,6 +182,8 @@ def _tls_in(scheme: str, query: str) -> TlsFiles | None:
             _bad(f"{name[:32]!r} is not one of {', '.join(OPTIONS)}")
         if not value:
             _bad(f"{name} is empty")
+        if not value.isprintable():
+            _bad(f"{name} holds a character that does not print")
         found[name] = value
     authority, certificate, key = (Path(found[name]) if name in found else None for name in OPTIONS[:3])
     return TlsFiles(authority=authority, certificate=certificate, key=key, server_name=found.get("server_name"))
