@@ -48,6 +48,9 @@ class Writer:
             except StoreAway as away:
                 (self.unsure if away.may_have_taken_effect else self.refused).add(key)
                 await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                self.unsure.add(key)
+                raise
             else:
                 self.acknowledged[key] = done.revision
 
