@@ -181,6 +181,45 @@ def test_a_server_that_ends_without_a_drain_takes_its_instance_along() -> None:
     asyncio.run(run())
 
 
+class Slow(MemoryStore):
+    """A store that takes its time to revoke."""
+
+    async def revoke(self, lease: int) -> None:
+        await asyncio.sleep(0.5)
+        await super().revoke(lease)
+
+
+def test_a_server_that_ends_at_once_lets_the_drain_revoke_and_say_how_it_went() -> None:
+    async def run() -> Registered:
+        store = Slow()
+        port = free_port()
+        policy = DrainPolicy.of(4.0, lag_s=0.0)
+        assert policy.close_s < 0.5
+        app = registered(application, "inventory", store, host="127.0.0.1", port=port, drain=policy)
+        heard: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        said: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        async with (
+            watched(store) as directory,
+            await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port),
+        ):
+            lifespan = asyncio.create_task(app({"type": "lifespan"}, heard.get, said.put))
+            await heard.put({"type": "lifespan.startup"})
+            await until(directory, lambda roster: bool(roster.endpoints()))
+            app.drainer.ask()
+            async with asyncio.timeout(PATIENCE_S):
+                while not app.drainer.is_closing:  # noqa: ASYNC110 - where a server would end
+                    await asyncio.sleep(0.01)
+                await heard.put({"type": "lifespan.shutdown"})
+                await lifespan
+            await until(directory, lambda roster: not roster.instances)
+        await store.aclose()
+        return app
+
+    app = asyncio.run(run())
+    assert app.proof is not None
+    assert app.proof.is_clean
+
+
 def test_a_grpc_server_leaves_after_its_watchers_and_finishes_what_it_has() -> None:
     told: list[str] = []
 

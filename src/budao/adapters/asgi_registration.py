@@ -287,11 +287,14 @@ class Registered:
         if self._joining is not None and not self._joining.done():
             self._joining.cancel()
         if self._draining is not None and not self._draining.done():
+            # A drain under way has a bound of its own; cut short, it would neither revoke nor say how it went.
+            bound_s = self.drainer.policy.grace_s
             if not self.drainer.was_asked:
+                bound_s = self.drainer.policy.close_s
                 self.drainer.ask()
                 self.drainer.ask()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.drainer.policy.close_s):
+                async with asyncio.timeout(bound_s):
                     await asyncio.shield(self._draining)
             self._draining.cancel()
         await asyncio.gather(*filter(None, (self._joining, self._draining)), return_exceptions=True)
