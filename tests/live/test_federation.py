@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -379,6 +380,16 @@ def test_garbage_on_the_port_harms_nobody_else() -> None:
                 writer.close()
             east.put(instance("after"))
             await until(lambda: "after" in west.remote("shop"))
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_whose_address_can_be_no_name_is_a_problem_and_dialled_again() -> None:
+    async def scenario() -> None:
+        async with Federation(
+            "east", peers=[("a..b", 1)], listen=None, client_tls=ssl.create_default_context(), token=TOKEN
+        ) as east:
+            await until(lambda: any("a..b:1" in each for each in east.problems))
 
     asyncio.run(scenario())
 

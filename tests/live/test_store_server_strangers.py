@@ -226,6 +226,22 @@ def test_of_several_addresses_one_that_answers_is_enough(tmp_path: Path) -> None
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
 
 
+NO_NAME = "a..b"
+"""No name server can be asked for it; the standard library says so with UnicodeError, which is no OSError."""
+
+
+def test_an_address_that_can_be_no_name_is_one_that_does_not_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        with pytest.raises(StoreRefused, match="no name of a host"):
+            await StoreServer(tmp_path, host=NO_NAME, tls=ssl.create_default_context(), token=TOKEN).__aenter__()
+        async with StoreServer(tmp_path) as server:
+            store = RemoteStore(NO_NAME, 1, more=[("127.0.0.1", server.port)])
+            await store.commit(PUT)
+            await store.aclose()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
 def test_a_watch_whose_store_was_replaced_is_told_to_read_again(tmp_path: Path) -> None:
     async def story() -> None:
         async with StoreServer(tmp_path / "old") as server:

@@ -177,8 +177,8 @@ class Federation:
             loop, (host, port) = asyncio.get_running_loop(), self._listen
             try:
                 self._server = await loop.create_server(self._accept, host, port, ssl=self._server_tls)
-            except OSError as error:
-                problem = f"cannot listen on {host} port {port}: {error.strerror or error}"
+            except (OSError, UnicodeError) as error:
+                problem = f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
                 raise BadSettings([("federation.listen", problem)]) from error
         for host, port in self._peers:
             _Link(self, (host, port)).arm()
@@ -322,7 +322,7 @@ class Federation:
                 await loop.create_connection(lambda: _Wire(link), *where, ssl=self._client_tls)
         except TimeoutError:
             link.feed(peering.Ended(f"no connection within {CONNECT_MAX_S:g} s"))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the second for a name that no name server could be asked for
             link.feed(peering.Ended(explain_tls(error)))
 
     def machine(self, *, is_dialling: bool) -> peering.Peering:

@@ -436,7 +436,7 @@ class _Session:
             self.link.cut("it did not answer")
             happened = f"{self.host}:{self.port} did not say welcome within {CONNECT_S:g} s"
             raise StoreAway(self.store.name, happened) from None
-        except OSError as problem:
+        except (OSError, UnicodeError) as problem:  # the second for a name that no name server could be asked for
             self.link.cut("it did not answer")
             raise StoreAway(self.store.name, f"{self.host}:{self.port}: {explain_tls(problem)}") from problem
         except BaseException:

@@ -119,6 +119,9 @@ class StoreServer:
     async def __aenter__(self) -> Self:
         try:
             self._listener = _listening(self.host, self.port)
+        except UnicodeError as problem:
+            happened = "that is no name of a host; give an address of this machine"
+            raise StoreRefused(f"listen on {self.host}:{self.port}", happened) from problem
         except OSError as problem:
             happened = problem.strerror or str(problem)
             if problem.errno == EADDRINUSE:
