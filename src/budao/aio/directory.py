@@ -64,7 +64,7 @@ class Directory:
 
     @property
     def problem(self) -> str | None:
-        """Why the source is away, while it is."""
+        """Why the source is away, or a part of it, while it is."""
         return self.machine.problem
 
     async def ready(self) -> Roster:

@@ -28,7 +28,7 @@ class FederatedSource:
     An id that is both here and elsewhere is the local one. Instances elsewhere stand in the zone "cluster/zone", so that
     a balancer prefers those here, and carry the cluster's name as metadata "cluster"; while their cluster is stale, they
     are listed as starting, so nobody picks them, and nothing is to be learned anew when it returns. While the local
-    source is away its instances stay as they were, and those elsewhere still come and go.
+    source is away its instances stay as they were and are listed as old, and those elsewhere still come and go.
     """
 
     def __init__(self, local: Source, federation: Federation) -> None:

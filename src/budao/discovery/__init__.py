@@ -9,7 +9,7 @@ from budao.discovery.compared import compared
 from budao.discovery.directory import DirectoryMachine, DirectoryPolicy
 from budao.discovery.draining import Drain
 from budao.discovery.draining_policy import DrainPolicy, DrainProof
-from budao.discovery.facts import CameBack, Changed, Listed, Sighting, WentAway
+from budao.discovery.facts import CameBack, Changed, Listed, Sighting, StalePart, WentAway
 from budao.discovery.federation import FederatedSet, Seen
 from budao.discovery.federation_policy import FederationPolicy
 from budao.discovery.instance import Address, Instance
@@ -51,6 +51,7 @@ __all__ = [
     "Roster",
     "Seen",
     "Sighting",
+    "StalePart",
     "WentAway",
     "Work",
     "balancer",

@@ -1,7 +1,7 @@
 """Who is there, worked out from what a source says: the machine behind a directory.
 
 A source can be wrong in two ways that hurt. It can be away: then the last roster is served on, as long as the policy
-bears. And it can say that many instances are gone which are not, because they could not renew their leases, or because
+bears; a source that has several to ask says which part of its list is old, and the rest goes on. And it can say that many instances are gone which are not, because they could not renew their leases, or because
 the store lost its memory: then those are kept for a while as doubted, still pickable, and let go one hold after their
 expiry unless they register again. An instance that was draining when it went has left on purpose and is never kept.
 """
@@ -37,7 +37,7 @@ class DirectoryPolicy:
     doubt_hold_s: float = 60.0
     """How long a doubted instance is kept after it expired, the time the source is away left out."""
     stale_max_s: float = inf
-    """How long the last roster is served while the source is away; then it is empty. inf for as long as it takes."""
+    """How long what the source cannot be asked about is served on; then it is left out. inf for as long as it takes."""
     ready_max_s: float = 10.0
     """How long to wait for the first listing."""
     instances_max: int = 10_000
@@ -112,13 +112,17 @@ class DirectoryMachine:
         self.is_known = False
         """Whether the source has said the whole truth at least once."""
         self.problem: str | None = None
-        """Why the source is away, while it is."""
+        """Why the source is away, or a part of it, while it is."""
         self.counts = Counts()
         self._revision = 0
         self._instances: list[Instance] = []
         self._stale_since: Mono | None = None
         self._is_blind = False
-        """Whether the source has been away for longer than the last roster is believed."""
+        """Whether the source has been away for longer than what is old is believed."""
+        self._stale_ids: frozenset[str] | None = None
+        """What is old while the source is away; None for all."""
+        self._waiting: frozenset[str] = frozenset()
+        """Who was doubted already when it went away, and is kept until it is back."""
         self._expiries: dict[str, _Expiry] = {}
         """Instances that expired within the window and have not come back, doubted or not, oldest first."""
         self._doubts: dict[str, Mono] = {}
@@ -140,31 +144,33 @@ class DirectoryMachine:
         return effects + self._came(now)
 
     def wake_at(self) -> Mono | None:
-        """When the next doubted instance is let go, or the last roster is no longer believed."""
-        if self._stale_since is not None:
-            is_bounded = not self._is_blind and self.policy.stale_max_s != inf
-            return Mono(self._stale_since + self.policy.stale_max_s) if is_bounded else None
-        return min(self._doubts.values(), default=None)
+        """When the next doubted instance is let go, or what is old is no longer believed."""
+        due = [until for each, until in self._doubts.items() if each not in self._waiting]
+        if self._stale_since is not None and not self._is_blind and self.policy.stale_max_s != inf:
+            due.append(Mono(self._stale_since + self.policy.stale_max_s))
+        return min(due, default=None)
 
     def wake(self, now: Mono) -> tuple[Effect, ...]:
         """Time has passed."""
         due = self.wake_at()
         if due is None or now < due:
             return ()
-        if self._stale_since is not None:
+        if self._stale_since is not None and now >= self._stale_since + self.policy.stale_max_s:
             self._is_blind = True
-        else:
-            over = [each for each, until in self._doubts.items() if until <= now]
-            self.counts.expired += len(over)
-            for each in over:
-                del self._doubts[each]
-                self._remove(each)
+        over = [each for each, until in self._doubts.items() if until <= now and each not in self._waiting]
+        self.counts.expired += len(over)
+        for each in over:
+            del self._doubts[each]
+            self._remove(each)
         return self._publish()
 
     # ------------------------------------------------------------------------------------------------- the facts
 
     def _listed(self, fact: Listed, now: Mono) -> tuple[Effect, ...]:
-        self._return(now)
+        if fact.stale is None:
+            self._return(now)
+        else:
+            self._leave(fact.stale.problem, fact.stale.ids, now)
         self._is_short = False
         there = {instance.id: instance for instance in fact.instances}
         self._welcome(there)
@@ -196,23 +202,31 @@ class DirectoryMachine:
         return effects
 
     def _went(self, fact: WentAway, now: Mono) -> tuple[Effect, ...]:
-        self.problem = fact.problem
-        if self._stale_since is not None:
-            return ()
-        self.counts.away += 1
-        self._stale_since = now
+        self._leave(fact.problem, None, now)
         return self._publish()
 
     def _came(self, now: Mono) -> tuple[Effect, ...]:
         self._return(now)
         return self._publish()
 
+    def _leave(self, problem: str, ids: frozenset[str] | None, now: Mono) -> None:
+        """What these ids name cannot be asked about, or nothing can. For how long counts from the first time."""
+        if self._stale_since is None:
+            self.counts.away += 1
+            self._stale_since = now
+            self._waiting = frozenset(self._doubts)
+        elif ids is None:
+            self._waiting = frozenset(self._doubts)
+        self.problem, self._stale_ids = problem, ids
+
     def _return(self, now: Mono) -> None:
         if self._stale_since is not None:
             # While the source was away nobody could register again, so that time does not count against anybody.
             away_s = max(0.0, now - self._stale_since)
-            self._doubts = {each: Mono(until + away_s) for each, until in self._doubts.items()}
-        self._stale_since = self.problem = None
+            for each in self._waiting & self._doubts.keys():
+                self._doubts[each] = Mono(self._doubts[each] + away_s)
+        self._stale_since = self.problem = self._stale_ids = None
+        self._waiting = frozenset()
         self._is_blind = False
 
     # ---------------------------------------------------------------------------------------------- who is there
@@ -287,11 +301,16 @@ class DirectoryMachine:
         return self._instances[index] if is_there else None
 
     def _publish(self) -> tuple[Publish, ...]:
+        instances, doubted = tuple(self._instances), frozenset(self._doubts)
+        if self._is_blind:
+            old = None if self._stale_ids is None else self._stale_ids | self._waiting
+            instances = () if old is None else tuple(each for each in instances if each.id not in old)
+            doubted &= {each.id for each in instances}
         roster = Roster(
             service=self.service,
             revision=self._revision,
-            instances=() if self._is_blind else tuple(self._instances),
-            doubted=frozenset() if self._is_blind else frozenset(self._doubts),
+            instances=instances,
+            doubted=doubted,
             stale_since=self._stale_since,
         )
         if roster == self.roster:

@@ -1,25 +1,20 @@
 """Local and remote instances in one list for a directory, and what to say of it while the local source is silent.
 
-While the local source is away the list goes on with what is known of it: remote changes still get through, at most one
-list each `AWAY_PAUSE_S`, and each list is followed by the word that the source is away, so that nobody takes the local half
-for fresh. Before the first local list the remote half is shown alone as soon as the local source says that it is away, or
-has said nothing for the policy's `first_list_max_s`.
+While the local source is away the list goes on with what is known of it, and says that this half is old; remote changes
+still get through. Before the first local list the remote half is shown alone as soon as the local source says that it is
+away, or has said nothing for the policy's `first_list_max_s`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
-from budao.discovery.facts import Changed, Listed, Sighting, WentAway
+from budao.discovery.facts import CameBack, Changed, Listed, Sighting, StalePart, WentAway
 from budao.discovery.federation import Seen
 from budao.discovery.federation_policy import FederationPolicy
 from budao.discovery.instance import Instance
 from budao.model import BadSettings, Mono, Stage
-
-AWAY_PAUSE_S: Final = 1.0
-"""Between lists while the local source is away; a directory logs each time that it comes and goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +41,7 @@ class Joining:
         """What was listed last, local instances as of the cluster ""."""
         self._patience_s = policy.first_list_max_s
         self._say_at: Mono | None = Mono(now + self._patience_s)
-        """When to say what waits: the remote half alone, or what changed in it while the local source is away."""
-        self._quiet_until = now
+        """When to show the remote half alone."""
 
     def wake_at(self) -> Mono | None:
         """When to be woken."""
@@ -57,18 +51,17 @@ class Joining:
         """Time has passed."""
         if self._say_at is None or now < self._say_at:
             return ()
-        if not self._is_listed and self._problem is None:
-            self._problem = f"the local source has not listed within {self._patience_s:g} s"
-        return self._say(now)
+        self._problem = f"the local source has not listed within {self._patience_s:g} s"
+        return self._say()
 
-    def handle(self, fact: Sighting | Remote, now: Mono) -> tuple[Sighting, ...]:
+    def handle(self, fact: Sighting | Remote, now: Mono) -> tuple[Sighting, ...]:  # noqa: ARG002 - as of every machine
         """Either half has changed, or the local source went or came."""
         if isinstance(fact, Remote):
             self._remote = fact
-            return self._remote_changed(now)
+            return self._remote_changed()
         if isinstance(fact, WentAway):
             self._problem = fact.problem
-            return (fact,) if self._is_listed else self._say(now)
+            return self._say()
         if isinstance(fact, Listed):
             self.known, self._is_listed = fact, True
         elif not self._is_listed:
@@ -77,32 +70,27 @@ class Joining:
         elif isinstance(fact, Changed) and self.known is not None:
             here = {each.id: each for each in self.known.instances if each.id not in fact.gone}
             here |= {each.id: each for each in fact.put}
-            self.known = Listed(fact.revision, tuple(here.values()))
-        self._problem = None
-        return self._say(now)
+            self.known = Listed(fact.revision, tuple(here.values()), self.known.stale)
+        # A local source may have several to ask itself: its half is old if a part of it is.
+        stale = self.known.stale if self.known is not None and not isinstance(fact, CameBack) else None
+        self._problem = None if stale is None else stale.problem
+        return self._say()
 
-    def _remote_changed(self, now: Mono) -> tuple[Sighting, ...]:
-        if self._problem is None:
-            is_news = self._is_listed and self._joined() != self._said
-            return self._say(now) if is_news else ()
-        if self._joined() == (self._said or {}):
-            return ()
-        if now >= self._quiet_until:
-            return self._say(now)
-        self._say_at = self._quiet_until
-        return ()
+    def _remote_changed(self) -> tuple[Sighting, ...]:
+        is_begun = self._is_listed or self._problem is not None
+        return self._say() if is_begun and self._joined() != (self._said or {}) else ()
 
-    def _say(self, now: Mono) -> tuple[Sighting, ...]:
+    def _say(self) -> tuple[Sighting, ...]:
         self._say_at = None
-        away = () if self._problem is None else (WentAway(self._problem),)
         joined, said = self._joined(), self._said or {}
-        if away and not joined and not said:
-            # Nobody is there as far as anybody knows, which is not worth calling the truth.
-            return away
-        if away:
-            self._quiet_until = Mono(now + AWAY_PAUSE_S)
+        stale: StalePart | None = None
+        if self._problem is not None:
+            if not joined and not said:
+                # Nobody is there as far as anybody knows, which is not worth calling the truth.
+                return (WentAway(self._problem),)
+            stale = StalePart(self._problem, frozenset(each for each, seen in joined.items() if not seen.cluster))
         revision = 0 if self.known is None else self.known.revision
-        lists = [Listed(revision, _instances(joined))]
+        lists = [Listed(revision, _instances(joined), stale)]
         forgotten = {
             id_: replace(each, instance=replace(each.instance, stage=Stage.DRAINING))
             for id_, each in said.items()
@@ -110,9 +98,9 @@ class Joining:
         }
         if forgotten:
             # What left on purpose is not kept as if it had expired together with others.
-            lists.insert(0, Listed(revision, _instances(joined | forgotten)))
+            lists.insert(0, Listed(revision, _instances(joined | forgotten), stale))
         self._said = joined
-        return (*lists, *away)
+        return tuple(lists)
 
     def _joined(self) -> dict[str, Seen]:
         here = () if self.known is None else self.known.instances

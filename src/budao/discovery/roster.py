@@ -19,7 +19,7 @@ class Roster:
     doubted: frozenset[str] = frozenset()
     """Ids whose lease ran out in a mass expiry, and that are kept for the moment."""
     stale_since: Mono | None = None
-    """Since when the store has been away; None while it is there."""
+    """Since when the store, or one of several, has been away; None while all are there."""
 
     def endpoints(self, protocol: str = "") -> tuple[Endpoint, ...]:
         """Where calls may go: the ready instances that speak the protocol, by default each one's first."""

@@ -4,7 +4,17 @@ from math import inf
 
 import pytest
 
-from budao.discovery import Address, CameBack, Changed, DirectoryMachine, DirectoryPolicy, Instance, Listed, WentAway
+from budao.discovery import (
+    Address,
+    CameBack,
+    Changed,
+    DirectoryMachine,
+    DirectoryPolicy,
+    Instance,
+    Listed,
+    StalePart,
+    WentAway,
+)
 from budao.discovery.directory import Acknowledge, FollowAnew, Publish
 from budao.model import BadSettings, Mono, Stage
 
@@ -268,3 +278,37 @@ def test_a_policy_names_every_number_that_cannot_be() -> None:
         "directory.stale_max_s",
         "directory.instances_max",
     ]
+
+
+def test_of_a_list_that_is_old_in_part_the_rest_goes_on() -> None:
+    machine = listed(3, DirectoryPolicy(stale_max_s=20.0))
+    old = StalePart("no route", frozenset(names(0, 1)))
+    machine.handle(Listed(11, copies(3), old), Mono(5.0))
+    assert (machine.roster.stale_since, machine.problem, machine.counts.away) == (5.0, "no route", 1)
+    machine.handle(Listed(12, (*copies(3), copy("new")), old), Mono(20.0))
+    assert machine.roster.stale_since == 5.0
+    assert machine.wake_at() == 25.0
+    machine.wake(Mono(25.0))
+    assert ids(machine) == ["i02", "new"]
+    machine.handle(WentAway("all is gone"), Mono(26.0))
+    assert ids(machine) == []
+    machine.handle(Listed(13, copies(3)), Mono(30.0))
+    assert (ids(machine), machine.roster.stale_since, machine.problem) == (list(names(0, 1, 2)), None, None)
+
+
+def test_who_was_doubted_before_a_part_went_away_waits_for_it_and_who_is_doubted_since_does_not() -> None:
+    machine = listed(4, POLICY)
+    machine.handle(Changed(11, gone=names(0, 1)), Mono(10.0))
+    rest = (copy("i02"), copy("i03"))
+    far = (copy("x"), copy("y"), copy("z"))
+    old = StalePart("no route", frozenset(names(2, 3)))
+    machine.handle(Listed(12, (*rest, *far), old), Mono(30.0))
+    machine.handle(Listed(13, rest, old), Mono(50.0))
+    assert machine.roster.doubted == frozenset((*names(0, 1), "x", "y", "z"))
+    assert machine.wake_at() == 110.0
+    machine.wake(Mono(110.0))
+    assert machine.roster.doubted == frozenset(names(0, 1))
+    machine.handle(CameBack(), Mono(130.0))
+    assert machine.wake_at() == 170.0
+    machine.wake(Mono(170.0))
+    assert ids(machine) == list(names(2, 3))
