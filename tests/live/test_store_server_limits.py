@@ -7,11 +7,12 @@ import shutil
 import socket
 from contextlib import aclosing
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from budao.aio import RemoteStore, ServerPolicy, StoreServer
-from budao.store import Compacted, Put, Span, Txn
+from budao.store import Compacted, Put, Span, StoreAway, Txn
 
 PATIENCE_S = 60.0
 EVERYTHING = Span.prefix("")
@@ -77,5 +78,36 @@ def test_a_client_that_is_accepted_while_the_server_stops_does_not_hold_it_up(tm
                     await asyncio.sleep(0)
                 await server.aclose()
             assert not server.sessions
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+class Loaded(Random):
+    """Dice that fall off the table, once."""
+
+    fell = False
+
+    def uniform(self, a: float, b: float) -> float:
+        if not self.fell:
+            self.fell = True
+            raise ArithmeticError("a mistake")
+        return super().uniform(a, b)
+
+    def random(self) -> float:
+        return self.uniform(0.0, 1.0) if not self.fell else super().random()
+
+
+def test_a_mistake_in_the_connection_leaves_nobody_waiting_and_the_next_request_begins_anew(tmp_path: Path) -> None:
+    async def story() -> None:
+        server = StoreServer(tmp_path)
+        async with server:
+            port = server.port
+        async with RemoteStore("127.0.0.1", port, timeout_s=2 * PATIENCE_S, rng=Loaded()) as store:
+            watching = asyncio.ensure_future(anext(store.watch(EVERYTHING, after=1)))  # type: ignore[arg-type]
+            for each in (store.commit(PUT), watching):
+                with pytest.raises(StoreAway, match="a mistake"):
+                    await each
+            async with StoreServer(tmp_path, port=port):
+                assert (await store.commit(PUT)).held
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

@@ -7,7 +7,6 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from math import inf
 from random import Random
 from types import TracebackType
@@ -119,14 +118,17 @@ class RemoteStore:
     async def aclose(self) -> None:
         """Hangs up. What waits is answered with `StoreAway`."""
         self._is_closed = True
+        self._let_down("it is closed")
         if self._running is not None:
             self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+            await asyncio.wait([self._running])
+
+    def _let_down(self, happened: str) -> None:
+        """Nobody waits any longer."""
         for call in tuple(self._calls.values()):
-            call.fail(StoreAway(self.name, "it is closed", may_have_taken_effect=call.may_be_done))
+            call.fail(StoreAway(self.name, happened, may_have_taken_effect=call.may_be_done))
         for feed in self._feeds.values():
-            feed.fail(StoreAway(self.name, "it is closed"))
+            feed.fail(StoreAway(self.name, happened))
 
     # ------------------------------------------------------------------------------------------------- requests
 
@@ -231,7 +233,7 @@ class RemoteStore:
     def _start(self) -> int:
         if self._is_closed:
             raise StoreAway(self.name, "it is closed")
-        if self._running is None:
+        if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._run(), name=f"connection to {self.name}")
         self._number += 1
         return self._number
@@ -239,6 +241,14 @@ class RemoteStore:
     # ----------------------------------------------------------------------------------------------- connection
 
     async def _run(self) -> None:
+        try:
+            await self._keep_connected()
+        except Exception as mistake:  # of ours; it must not leave anybody waiting, and the next request begins anew
+            self._session = None
+            self._let_down(f"its connection has stopped for a mistake of its own: {mistake!r}")
+            raise
+
+    async def _keep_connected(self) -> None:
         turn = attempt = 0
         away_since = time.monotonic()
         while True:
