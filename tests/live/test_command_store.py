@@ -86,7 +86,9 @@ def test_settings_that_are_wrong_are_refused_with_every_problem_and_nothing_chan
     assert "guard.a.breaker.rest_s" in refused.stderr
     assert "guard.a.breaker.window" in refused.stderr
     assert len(json.loads(budao(url, "settings", "history", "wrong", "--json").stdout)) == 1
-    late = budao(url, "settings", "set", "wrong", "-", "--expect", "0", given="")
+    empty = budao(url, "settings", "set", "wrong", "-", given=" \n")
+    assert (empty.returncode, "is empty" in empty.stderr) == (1, True)
+    late = budao(url, "settings", "set", "wrong", "-", "--expect", "0", given="# nothing")
     assert late.returncode == 1
     assert "version 1 is current, not 0" in late.stderr
 

@@ -128,7 +128,7 @@ class DurableStore:
             raise
         self._files = files
         for note in files.notes:
-            log.warning("%s: %s", self.name, note)
+            log.warning("%s", note)
         self._away = None
         self._tasks = [asyncio.create_task(self._write(files)), asyncio.create_task(self._keep_time())]
         for task in self._tasks:

@@ -66,6 +66,13 @@ async def put(
     except UnicodeDecodeError:
         print(f"{file}: is not UTF-8; nothing was changed", file=sys.stderr)
         return 1
+    if not text.strip():
+        # Most often a pipe whose first command failed; it would take everything back everywhere.
+        print(
+            f"{file}: is empty, nothing was changed; to take all settings back, set a text of one comment",
+            file=sys.stderr,
+        )
+        return 1
     return await _made(lambda: stored.set(text, by=author(), note=note, expected=expected), name, as_json=as_json)
 
 
