@@ -265,7 +265,7 @@ def test_output_that_cannot_be_written_is_said_without_a_traceback(url: str) -> 
 
 
 def test_what_others_wrote_into_a_store_does_not_steer_the_terminal(url: str) -> None:
-    budao(url, "settings", "set", "odd", "-", "--note", "a\x1b[31mb", given="")
+    budao(url, "settings", "set", "odd", "-", "--note", "a\x1b[31mb", given="# odd")
     assert "\x1b" not in budao(url, "settings", "history", "odd").stdout
 
 
