@@ -20,6 +20,7 @@ from budao.discovery.balancing import (
     RoundRobin,
     maglev_table,
 )
+from budao.discovery.balancing.bounded_load import POINTS, POINTS_ALL
 from budao.model import BadSettings, Endpoint, Load, Mono
 
 B = TypeVar("B", bound=Balancer)
@@ -155,6 +156,13 @@ def test_bounded_load_keeps_every_endpoint_under_its_bound_and_equal_keys_togeth
         choice = chooser.pick(Mono(0.0), key=b"hot")
         assert choice is not None
         assert choice.place.in_flight <= -(-1.25 * count // 10)
+
+
+def test_a_ring_of_many_endpoints_stays_small_and_still_holds_them_all() -> None:
+    chooser = renewed(BoundedLoad(Random(1)), pool(*[1.0] * 3_000))
+    assert len(chooser._points) == POINTS_ALL
+    assert len({each.endpoint.id for each in chooser._owners}) == 3_000
+    assert len(renewed(BoundedLoad(Random(1)), pool(*[1.0] * 100))._points) == 100 * POINTS
 
 
 def test_prequal_takes_the_fastest_that_is_not_crowded() -> None:

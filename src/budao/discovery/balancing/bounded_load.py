@@ -14,6 +14,8 @@ from budao.model import Checks, Endpoint, Mono
 
 POINTS = 100
 """On the ring for each endpoint of mean weight."""
+POINTS_ALL = 30_000
+"""On the whole ring, about: with more than 300 endpoints each has fewer, or a change of members would take seconds."""
 POINTS_MAX = 10_000
 """For one endpoint, however heavy."""
 
@@ -48,10 +50,11 @@ class BoundedLoad(Places[Place]):
             return
         self._made_of = made_of
         self._weight = sum(each.endpoint.weight or 1.0 for each in self._places)
+        points = min(POINTS, POINTS_ALL / max(1, len(self._places)))
         ring: list[tuple[int, str, Place]] = []
         for place in self._places:
             relative = (place.endpoint.weight or 1.0) * len(self._places) / self._weight
-            for number in range(min(POINTS_MAX, max(1, round(POINTS * relative)))):
+            for number in range(min(POINTS_MAX, max(1, round(points * relative)))):
                 point = blake2b(f"{number}:{place.endpoint.id}".encode(), digest_size=8).digest()
                 ring.append((int.from_bytes(point, "big"), place.endpoint.id, place))
         ring.sort(key=lambda each: each[:2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from budao.discovery.balancing.places import Places
 from budao.discovery.balancing.turns import Turning, take_turn, turn_now
@@ -34,9 +34,14 @@ class LatencyFeedback(Places[_Weighed]):
         self.renew_s = renew_s
         self._weights: list[float] = []
         self._weigh_at = 0.0
+        self._turn = 0.0  # where newcomers start
+
+    def renew(self, endpoints: Sequence[Endpoint], now: Mono) -> None:
+        self._turn = turn_now(self._places)
+        super().renew(endpoints, now)
 
     def _made(self, endpoint: Endpoint, now: Mono) -> _Weighed:  # noqa: ARG002 - a protocol's argument
-        return _Weighed(endpoint, turn_now(self._places))
+        return _Weighed(endpoint, self._turn)
 
     def _renewed(self, now: Mono) -> None:
         self._weigh(now)

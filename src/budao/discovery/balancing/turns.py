@@ -40,10 +40,15 @@ class RoundRobin(Places[Turning]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._turn = 0.0  # where newcomers start
         self._row: list[tuple[float, int, Turning]] = []  # a heap: the next turn of each, and its number among equals
 
+    def renew(self, endpoints: Sequence[Endpoint], now: Mono) -> None:
+        self._turn = turn_now(self._places)
+        super().renew(endpoints, now)
+
     def _made(self, endpoint: Endpoint, now: Mono) -> Turning:  # noqa: ARG002 - a protocol's argument
-        return Turning(endpoint, turn_now(self._places))
+        return Turning(endpoint, self._turn)
 
     def _renewed(self, now: Mono) -> None:  # noqa: ARG002
         self._row = [(each.turn + _step(each), number, each) for number, each in enumerate(self._places)]
