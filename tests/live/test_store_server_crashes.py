@@ -38,6 +38,8 @@ class Writer:
         self.acknowledged: dict[str, int] = {}
         self.unsure: set[str] = set()
         self.refused: set[str] = set()
+        self.last = ""
+        """What was under way when it was cancelled: it may be there or not."""
 
     async def run(self) -> None:
         number = 0
@@ -49,7 +51,7 @@ class Writer:
                 (self.unsure if away.may_have_taken_effect else self.refused).add(key)
                 await asyncio.sleep(0.005)
             except asyncio.CancelledError:
-                self.unsure.add(key)
+                self.last = key
                 raise
             else:
                 self.acknowledged[key] = done.revision
@@ -107,7 +109,7 @@ def check(writers: list[Writer], seen: list[Batch], there: dict[str, int]) -> No
             assert there.get(key) == revision, f"{key} was acknowledged at revision {revision}"
         assert not writer.refused & there.keys(), "what was said to have changed nothing is there"
         unknown = {key for key in there if key.startswith(f"{writer.name}/")}
-        assert unknown <= writer.acknowledged.keys() | writer.unsure
+        assert unknown <= writer.acknowledged.keys() | writer.unsure | {writer.last}
     revisions = [batch.revision for batch in seen]
     assert revisions == list(range(2, revisions[-1] + 1)), "each revision once and in order"
     told = {change.key: batch.revision for batch in seen for change in batch.changes}
