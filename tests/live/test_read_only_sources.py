@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from budao.adapters.consul import ConsulSource
 from budao.adapters.kubernetes import KubernetesSource
@@ -184,8 +185,48 @@ def test_a_wrong_token_is_said_with_what_to_do_and_never_shown() -> None:
 
 
 def test_a_token_never_travels_unencrypted_to_another_machine() -> None:
-    with pytest.raises(BadSettings, match="https"):
-        KubernetesSource("http://kubernetes.example:80", token=lambda: "hunter2")
+    for api in ("http://kubernetes.example:80", "http://localhost.example", "http://127.0.0.1.example", "//localhost"):
+        with pytest.raises(BadSettings, match="https"):
+            KubernetesSource(api, token=lambda: "hunter2")
+
+
+def test_a_token_does_not_follow_where_an_answer_sends_us() -> None:
+    reached: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        reached.append(str(request.headers))
+        return web.json_response([])
+
+    async def play() -> None:
+        async with serving(elsewhere) as other:
+
+            async def sends(request: web.Request) -> web.Response:
+                raise web.HTTPTemporaryRedirect(f"{other}{request.path_qs}")
+
+            async with serving(sends) as url:
+                consul = ConsulSource(url, token="hunter2", rng=Random(1))
+                kube = KubernetesSource(url, token=lambda: "hunter2", rng=Random(1))
+                for source in (consul, kube):
+                    async with source, following(source.follow("shop")) as follower:
+                        await follower.until(lambda seen: seen.count(WentAway))
+                        problem = next(each.problem for each in follower.said if isinstance(each, WentAway))
+                        assert "answers 307: it sends us elsewhere" in problem
+
+    asyncio.run(play())
+    assert not reached
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def on_consul(story: Callable[[ConsulServer, Follower], Awaitable[None]]) -> None:

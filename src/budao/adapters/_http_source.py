@@ -14,6 +14,8 @@ PAUSE_MAX_S: Final = 10.0
 DEAD_AFTER_S: Final = 3.0
 """A peer that acknowledges nothing for so long is dead; an answer may still take as long as it is allowed to."""
 
+ELSEWHERE: Final = "it sends us elsewhere, where no token follows; give that address itself"
+
 
 def open_session(base: str, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     """A session whose connections notice a peer that vanished without a word, also while a long answer is awaited."""

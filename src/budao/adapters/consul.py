@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from budao.adapters._http_source import open_session, pause_s, said
+from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, said
 from budao.discovery import CameBack, Instance, Listed, Sighting, WentAway, compared
 from budao.model import RemoteWireError
 from budao.wire import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
@@ -107,6 +107,7 @@ class ConsulSource:
             params=query,
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=total_s, connect=ASK_S),
+            allow_redirects=False,  # the token would go along, to whoever that is
         ) as answer:
             if answer.status != 200:
                 raise RemoteWireError(f"{self.name} answers {answer.status}: {_advice(answer.status)}")
@@ -123,6 +124,8 @@ class ConsulSource:
 
 def _advice(status: int) -> str:
     return {
+        301: ELSEWHERE,
+        307: ELSEWHERE,
         403: "the token may not read this service",
         500: "it has no leader, or lost it",
         429: "it asks to come back later",

@@ -14,10 +14,11 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from budao.adapters._http_source import open_session, pause_s, said
+from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, said
 from budao.discovery import CameBack, Listed, Sighting, WentAway, compared
 from budao.model import BadSettings, RemoteWireError
 from budao.wire import (
@@ -45,6 +46,7 @@ LIST_S: Final = 15.0
 REPEAT_MIN_S: Final = 0.02
 """A server that ends every watch at once must not make a busy loop."""
 
+_HERE: Final = {("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")}
 _log = logging.getLogger("budao.discovery")
 
 
@@ -68,7 +70,7 @@ class KubernetesSource:
         tls: ssl.SSLContext | None = None,
         rng: Random | None = None,
     ) -> None:
-        if not api.startswith(("https://", "http://127.0.0.1", "http://[::1]", "http://localhost")):
+        if not api.startswith("https://") and (urlsplit(api).scheme, urlsplit(api).hostname) not in _HERE:
             raise BadSettings(
                 [("api", "must be https, unless it is on this machine: a token travels with each request")]
             )
@@ -146,6 +148,7 @@ class KubernetesSource:
             params=query,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=total_s, connect=LIST_S),
+            allow_redirects=False,
         )
         if answer.status == GONE:
             answer.release()
@@ -267,6 +270,8 @@ async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 def _advice(status: int) -> str:
     return {
+        301: ELSEWHERE,
+        307: ELSEWHERE,
         401: "the token is missing or has expired",
         403: "the account may not list and watch endpointslices; give it a Role that may",
         404: "there is no such namespace, or no API discovery.k8s.io/v1",
