@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from random import Random
 
@@ -13,6 +13,7 @@ import pytest
 
 from budao.aio import RemoteStore, ServerPolicy, StoreServer
 from budao.store import Compacted, Put, Span, StoreAway, Txn
+from budao.wire.store_frames import Piece
 
 PATIENCE_S = 60.0
 EVERYTHING = Span.prefix("")
@@ -109,5 +110,38 @@ def test_a_mistake_in_the_connection_leaves_nobody_waiting_and_the_next_request_
                     await each
             async with StoreServer(tmp_path, port=port):
                 assert (await store.commit(PUT)).held
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_page_is_never_put_together_from_two_stores(tmp_path: Path) -> None:
+    async def fill(folder: str, value: bytes, port: int = 0) -> int:
+        async with StoreServer(tmp_path / folder, port=port) as server:
+            async with RemoteStore("127.0.0.1", server.port) as store:
+                for number in range(4):
+                    await store.commit(Txn(then=(Put(f"k{number}", value * 400_000),)))
+            return server.port
+
+    async def story() -> None:
+        port = await fill("old", b"o")
+        await fill("new", b"n")
+        await fill("new", b"n")
+        async with AsyncExitStack() as servers:
+            await servers.enter_async_context(StoreServer(tmp_path / "old", port=port))
+
+            class Swapped(RemoteStore):
+                pieces = 0
+
+                async def _search(self, span: Span, revision: int, limit: int) -> Piece:
+                    self.pieces += 1
+                    if self.pieces == 2:
+                        await servers.aclose()
+                        await servers.enter_async_context(StoreServer(tmp_path / "new", port=port))
+                    return await super()._search(span, revision, limit)
+
+            async with Swapped("127.0.0.1", port, timeout_s=30.0) as store:
+                page = await store.read(EVERYTHING)
+                assert {entry.value[:1] for entry in page.entries} == {b"n"}
+                assert len(page.entries) == 4
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

@@ -94,6 +94,8 @@ class RemoteStore:
         self._feeds: dict[int, _Feed] = {}
         self._session: _Session | None = None
         self._store = b""
+        self._stores = 0
+        """How often another store answered than before, or one put back to an earlier state."""
         self._revision = 0
         self._problem = "not connected yet"
         self._wanted = asyncio.Event()
@@ -145,10 +147,12 @@ class RemoteStore:
 
     async def _read_once(self, span: Span, revision: int, limit: int) -> Page:
         piece = await self._search(span, revision, limit)
-        first, entries = piece.page.revision, list(piece.page.entries)
+        first, entries, stores = piece.page.revision, list(piece.page.entries), self._stores
         while piece.is_cut:
             rest = Span(entries[-1].key + "\0", span.stop)
             piece = await self._search(rest, revision or first, limit and limit - len(entries))
+            if stores != self._stores:
+                raise Compacted(revision or first, self._revision)  # these pieces do not belong together
             entries += piece.page.entries
         return Page(first, tuple(entries), piece.page.more)
 
@@ -289,6 +293,7 @@ class RemoteStore:
                 feed.fail(Compacted(feed.after, welcome.revision))
                 del self._feeds[number]
             self._revision = 0
+            self._stores += 1
         self._store = welcome.store
         self._see(welcome.revision)
         self._session = session
