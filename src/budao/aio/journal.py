@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from random import SystemRandom
 from typing import Final, Self
@@ -82,9 +82,13 @@ class JournalFolder:
                 os.close(names)
                 raise
         except (FileExistsError, NotADirectoryError) as problem:
-            raise StoreRefused(tried, f"{problem.filename} is a file, and a folder is needed") from problem
+            leads = "leads nowhere" if folder.is_symlink() and not folder.exists() else "is a file"
+            raise StoreRefused(tried, f"{problem.filename} {leads}, and a folder is needed") from problem
         except OSError as problem:
-            raise StoreRefused(tried, problem.strerror or str(problem)) from problem
+            happened = problem.strerror or str(problem)
+            if problem.errno in {EACCES, EPERM, EROFS}:
+                happened += "; give a folder that this user may write to"
+            raise StoreRefused(tried, happened) from problem
         opened = cls(folder, lock, names)
         try:
             return opened, opened._recover(policy, now)

@@ -145,6 +145,20 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreRefused, match="open the store in"):
         JournalFolder.open(tmp_path / "file", POLICY, T0)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreRefused, match="leads nowhere, and a folder is needed"):
+        JournalFolder.open(tmp_path / "link", POLICY, T0)
+
+
+def test_a_folder_behind_a_link_is_the_same_folder(tmp_path: Path) -> None:
+    filled(tmp_path / "store", ("a",))
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    files, keeper = JournalFolder.open(tmp_path / "link", POLICY, T0)
+    with pytest.raises(StoreRefused, match="serves this folder already"):
+        JournalFolder.open(tmp_path / "store", POLICY, T0)
+    assert files.rotate(keeper.revision, POLICY) is None
+    files.close()
+    assert reopened(tmp_path / "store")[0] == ["a"]
 
 
 def generations(folder: Path, count: int) -> Keeper:
