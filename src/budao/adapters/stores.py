@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote
@@ -51,7 +51,7 @@ class _Line:
 
     scheme: str
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     endpoints: tuple[str, ...]
     tls: TlsFiles | None
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budao.adapters.stores import SCHEMES, TlsFiles, open_store
+from budao.adapters.stores import SCHEMES, TlsFiles, _parse, open_store
 from budao.aio import MemoryStore
 from budao.model import BadSettings
 
@@ -136,3 +136,7 @@ def test_any_text_is_a_store_or_a_problem(text: str, scheme: str) -> None:
             await open_store(f"{scheme}://{text}" if scheme else text, environment={}).aclose()
 
     asyncio.run(story())
+
+
+def test_a_line_that_was_understood_shows_no_password_either() -> None:
+    assert "hunter2" not in repr(_parse("etcd://root:hunter2@127.0.0.1"))
