@@ -300,6 +300,20 @@ def test_a_store_that_is_away_keeps_no_service_from_starting() -> None:
     asyncio.run(run())
 
 
+def test_a_directory_whose_name_no_store_takes_follows_and_is_left_all_the_same() -> None:
+    async def play() -> None:
+        store = MemoryStore()
+        async with (
+            Registrar(store, copy("a")),
+            Directory(StoreSource(store), "orders", watcher="w" * 3_000) as directory,
+        ):
+            roster = await directory.ready()
+            assert [each.id for each in roster.instances] == ["a"]
+        await store.aclose()
+
+    asyncio.run(play())
+
+
 def test_a_watcher_whose_lease_was_lost_says_again_where_it_stands() -> None:
     async def run() -> None:
         store = MemoryStore()

@@ -19,7 +19,7 @@ from budao.aio.store_source import heard
 from budao.discovery import DirectoryMachine, DirectoryPolicy, Roster, Sighting, WentAway, new_id
 from budao.discovery import directory as deciding
 from budao.model import Clock, Mono
-from budao.store import Patience, PatiencePolicy, StoreAway, StoreError
+from budao.store import Patience, PatiencePolicy, StoreAway
 
 logger = logging.getLogger("budao.discovery")
 
@@ -104,7 +104,7 @@ class Directory:
             try:
                 async with asyncio.timeout(LEAVE_MAX_S):
                     await self.source.acknowledge(self.service, self.watcher, 0)
-            except (StoreError, TimeoutError) as problem:
+            except Exception as problem:  # noqa: BLE001 - whatever a source does, leaving goes well
                 logger.info("watcher %s of %s is left to run out: %s", self.watcher, self.service, problem)
 
     # -------------------------------------------------------------------------------------------------- following
