@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -265,6 +266,36 @@ def test_a_grpc_server_leaves_after_its_watchers_and_finishes_what_it_has() -> N
     assert here.drainer.proof.calls_finished == 1
     assert here.drainer.proof.is_clean
     assert told == ["not serving"]
+
+
+def test_a_stream_of_a_handler_in_a_thread_counts_until_its_last_message() -> None:
+    async def run() -> list[int]:
+        calls = CountedCalls()
+        server = grpc.aio.server(interceptors=[calls])
+        goes_on = threading.Event()
+
+        def watch(request: bytes, _: Any) -> Iterator[bytes]:
+            yield request
+            goes_on.wait(PATIENCE_S)
+
+        handler = grpc.unary_stream_rpc_method_handler(watch)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop", {"Watch": handler}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_stream("/shop/Watch")(b"a")
+            await call.read()
+            seen = [calls.traffic.in_flight]
+            goes_on.set()
+            await call.read()
+            async with asyncio.timeout(PATIENCE_S):
+                while calls.traffic.in_flight:  # noqa: ASYNC110 - the thread tells nobody
+                    await asyncio.sleep(0.01)
+            seen.append(calls.traffic.in_flight)
+        await server.stop(0)
+        return seen
+
+    assert asyncio.run(run()) == [1, 0]
 
 
 @pytest.mark.parametrize("is_counted", [True, False])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,10 +46,10 @@ class CountedCalls(aio.ServerInterceptor):
         if handler is None:
             return None
         name, build = KINDS[handler.request_streaming, handler.response_streaming]
-        counted = self._counted(getattr(handler, name))
+        counted = self._counted(getattr(handler, name), is_stream=handler.response_streaming)
         return build(counted, handler.request_deserializer, handler.response_serializer)
 
-    def _counted(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, inner: Callable[..., Any], *, is_stream: bool) -> Callable[..., Any]:
         traffic = self.traffic
         if inspect.isasyncgenfunction(inner):
 
@@ -66,17 +66,24 @@ class CountedCalls(aio.ServerInterceptor):
                     return await inner(request, servicer)
 
             return answers
+        # In a thread of the server's pool, while the counts belong to the loop.
         loop = asyncio.get_running_loop()
 
+        def blocks_and_streams(request: Any, servicer: Any) -> Iterator[Any]:
+            loop.call_soon_threadsafe(traffic.enter)
+            try:
+                yield from inner(request, servicer)
+            finally:
+                loop.call_soon_threadsafe(traffic.leave)
+
         def blocks(request: Any, servicer: Any) -> Any:
-            # In a thread of the server's pool: the counts belong to the loop.
             loop.call_soon_threadsafe(traffic.enter)
             try:
                 return inner(request, servicer)
             finally:
                 loop.call_soon_threadsafe(traffic.leave)
 
-        return blocks
+        return blocks_and_streams if is_stream else blocks
 
 
 class GrpcPort:
