@@ -393,6 +393,9 @@ def test_a_channel_tells_when_it_is_ready_and_when_it_is_closed() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await changed
             assert inventory.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+            with pytest.raises(grpc.aio.UsageError, match="the channel to inventory is closed"):
+                await inventory.unary_unary(STOCK)(b"go")
+            assert inventory.pool.in_flight == 0
 
     asyncio.run(go())
 

@@ -251,8 +251,10 @@ class _Subchannels:
     async def start(self, details: Any, request: Any) -> tuple[Any, Trip]:
         """The call, on its way.
 
-        Raises:  an RPC error if there is nobody, or nobody who could be reached.
+        Raises:  an RPC error if there is nobody, or nobody who could be reached; UsageError if the channel is closed.
         """
+        if self._is_closed:
+            raise aio.UsageError(f"the channel to {self.pool.service} is closed; make another")
         clock, shape = self.pool.clock, _shape.get()
         until = inf if details.timeout is None else clock() + details.timeout
         tried, here = tried_so_far(), set[str]()
@@ -273,14 +275,18 @@ class _Subchannels:
                     if gives_up(self.pool, here, trip.endpoint, self._connects_max):
                         raise _unreached(self.pool.service, trip.endpoint, len(here), is_late=clock() >= until)
                     continue
+            try:
+                call = sub.multi(shape)(
+                    request,
+                    timeout=None if until == inf else max(0.0, until - clock()),
+                    metadata=details.metadata,
+                    credentials=details.credentials,
+                    wait_for_ready=details.wait_for_ready,
+                )
+            except BaseException:
+                trip.drop()
+                raise
             sub.calls += 1
-            call = sub.multi(shape)(
-                request,
-                timeout=None if until == inf else max(0.0, until - clock()),
-                metadata=details.metadata,
-                credentials=details.credentials,
-                wait_for_ready=details.wait_for_ready,
-            )
             call.add_done_callback(partial(_over, sub, trip, shape.kind))
             return call, trip
 
