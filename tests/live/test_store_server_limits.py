@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import socket
 from contextlib import AsyncExitStack, aclosing
+from errno import EMFILE
 from pathlib import Path
 from random import Random
 
@@ -145,3 +146,27 @@ def test_a_page_is_never_put_together_from_two_stores(tmp_path: Path) -> None:
                 assert len(page.entries) == 4
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_server_without_descriptors_says_so_once_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        tries = 0
+        enough = asyncio.Event()
+
+        async def accept(listener: socket.socket) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 3:
+                enough.set()
+            raise OSError(EMFILE, "Too many open files")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", accept)
+        async with StoreServer(tmp_path):
+            await enough.wait()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+    said = [record.getMessage() for record in caplog.records if "cannot accept" in record.getMessage()]
+    assert len(said) == 1
+    assert "ulimit -n" in said[0]

@@ -40,6 +40,7 @@ BATCHES_MAX: Final = 64
 PIECE_BYTES: Final = MIB
 """A piece of a page is cut when it is this long."""
 FULL_PAUSE_S: Final = 0.2
+WARN_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +194,18 @@ class StoreServer:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        warn_at = loop.time()
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listener)
             except OSError as problem:  # most often there are no more descriptors
-                log.warning("%s: cannot accept: %s", self.name, problem.strerror)
+                if loop.time() >= warn_at:  # it is tried five times a second, and can last
+                    warn_at = loop.time() + WARN_EVERY_S
+                    advice = "raise its limit of open files (`ulimit -n`), or connect fewer"
+                    said = problem.strerror
+                    log.warning(
+                        "%s: cannot accept: %s; %d are connected; %s", self.name, said, len(self.sessions), advice
+                    )
                 await asyncio.sleep(FULL_PAUSE_S)
                 continue
             with suppress(OSError):  # it may have left already
