@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from budao.adapters.stores import open_store
-from budao.aio import Directory, MemoryStore, Registrar, StoreSource
+from budao.aio import Directory, MemoryStore, Registrar, RemoteStore, StoreSource
 from budao.apps import services
 from budao.discovery import Address, Instance
 from budao.store import Page, Put, Span, StoreAway, Txn
@@ -278,3 +279,24 @@ def test_no_store_at_all_is_wrong_usage() -> None:
     failed = budao("", "services")
     assert failed.returncode == 2
     assert "--store" in failed.stderr
+
+
+def test_a_store_whose_first_line_nobody_reads_serves_all_the_same(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "budao", "store", "serve", str(tmp_path / "store"), "--port", str(port)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(command, stdout=writer, stderr=writer)
+    os.close(writer)
+
+    async def story() -> None:
+        store = RemoteStore("127.0.0.1", port, timeout_s=PATIENCE_S)
+        assert (await store.commit(Txn(then=(Put("k", b"v"),)))).held
+        await store.aclose()
+
+    try:
+        asyncio.run(story())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0

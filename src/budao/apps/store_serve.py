@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from budao.aio import StoreServer, read_token, server_tls
 from budao.model import BadSettings
@@ -46,10 +47,20 @@ async def serve(
             else:
                 safety = f"{'TLS' if tls else 'no TLS'}, {'token' if token else 'no token'}"
                 said = f"store {folder} listens on {server.name} ({safety}), process {os.getpid()}"
-            print(said, flush=True)
+            _say(said, sys.stdout)
             await stopping.wait()
             if not as_json:
-                print("stopping: finishing what is in flight", file=sys.stderr, flush=True)
+                _say("stopping: finishing what is in flight", sys.stderr)
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+
+
+def _say(text: str, file: TextIO) -> None:
+    """Says it to whoever listens. That nobody does, or a log is full, is no reason not to serve."""
+    try:
+        print(text, file=file, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())  # what could not be written would be tried once more at the end
+        os.close(nowhere)
