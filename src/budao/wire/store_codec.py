@@ -11,7 +11,7 @@ from math import isfinite
 from reprlib import Repr
 from typing import Any, Final
 
-from budao.model import BadSettings, RemoteWireError
+from budao.model import BadSettings, LocalWireError, RemoteWireError
 from budao.store import (
     Batch,
     Change,
@@ -45,6 +45,9 @@ FIELDS: Final = (Field.VERSION, Field.CREATED, Field.MODIFIED, Field.LEASE, Fiel
 RELATIONS: Final = (Relation.EQUAL, Relation.NOT_EQUAL, Relation.GREATER, Relation.LESS)
 NUMBER_OF_FIELD: Final = {field: number for number, field in enumerate(FIELDS)}
 NUMBER_OF_RELATION: Final = {relation: number for number, relation in enumerate(RELATIONS)}
+
+OPERATIONS_MAX: Final = 10_000
+"""Of each kind in one transaction; no policy allows more. Half a million would be read before a policy could say so."""
 
 COMMIT, GRANT, REVOKE, COMPACT = range(4)
 PUT, DELETE, READ = range(3)
@@ -225,18 +228,23 @@ def _parse_result(value: Plain) -> Result:
 
 
 def plain_txn(txn: Txn) -> Plain:
-    """A transaction, to be packed."""
+    """A transaction, to be packed. Raises LocalWireError if it has more parts than any store takes."""
+    longest = max(map(len, (txn.when, txn.then, txn.otherwise)))
+    if longest > OPERATIONS_MAX:
+        raise LocalWireError(f"{longest} conditions or operations, the bound is {OPERATIONS_MAX}")
     when = [[c.key, NUMBER_OF_FIELD[c.field], NUMBER_OF_RELATION[c.relation], c.against] for c in txn.when]
     return [when, list(map(_plain_operation, txn.then)), list(map(_plain_operation, txn.otherwise))]
 
 
 def parse_txn(value: Plain) -> Txn:
     """A transaction, unpacked. Raises RemoteWireError."""
-    when, then, otherwise = parts(value, 3, "a transaction")
+    when, then, otherwise = (many(each, "part of a transaction") for each in parts(value, 3, "a transaction"))
+    if max(map(len, (when, then, otherwise))) > OPERATIONS_MAX:
+        raise RemoteWireError(f"a transaction has at most {OPERATIONS_MAX} conditions or operations of a kind")
     return Txn(
-        tuple(map(_parse_condition, many(when, "conditions"))),
-        tuple(map(_parse_operation, many(then, "operations"))),
-        tuple(map(_parse_operation, many(otherwise, "operations"))),
+        tuple(map(_parse_condition, when)),
+        tuple(map(_parse_operation, then)),
+        tuple(map(_parse_operation, otherwise)),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budao.model import LocalWireError, RemoteWireError
+from budao.model import BadSettings, LocalWireError, RemoteWireError
 from budao.store import (
     Batch,
     Change,
@@ -31,10 +31,13 @@ from budao.store import (
     StoreAway,
     StoreDenied,
     StoreError,
+    StorePolicy,
     StoreRefused,
     Txn,
 )
 from budao.wire import store_frames as frames
+from budao.wire.packing import pack
+from budao.wire.store_codec import OPERATIONS_MAX
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.integers(0, 2**63 - 1)
@@ -187,3 +190,18 @@ def test_a_token_is_in_no_repr() -> None:
 def test_a_value_nested_as_deep_as_msgpack_goes_is_garbage_that_can_be_said(depth: int) -> None:
     with pytest.raises(RemoteWireError, match="the kind of a frame cannot be"):
         frames.parse_message(b"\x91" * depth + b"\x00")
+
+
+def test_a_transaction_of_more_parts_than_any_policy_allows_is_refused_before_they_are_read() -> None:
+    assert StorePolicy(operations_max=OPERATIONS_MAX).operations_max == OPERATIONS_MAX
+    with pytest.raises(BadSettings):
+        StorePolicy(operations_max=OPERATIONS_MAX + 1)
+    reads = (Read(Span("a", "b")),) * (OPERATIONS_MAX + 1)
+    with pytest.raises(LocalWireError, match="10001 conditions or operations"):
+        frames.format_message(frames.Ask(1, Commit(Txn(then=reads))))
+    payload = pack([4, 1, 0, [0, [], [[2, "a", "b", 0]] * (OPERATIONS_MAX + 1), []]])
+    with pytest.raises(RemoteWireError, match="at most 10000"):
+        frames.parse_message(payload)
+    whole = Txn(then=reads[1:])
+    raw = frames.format_message(frames.Ask(1, Commit(whole)))
+    assert frames.Decoder().feed(raw) == [frames.Ask(1, Commit(whole))]
