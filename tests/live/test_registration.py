@@ -460,3 +460,23 @@ async def _revision_of_an_empty_store() -> int:
 def test_several_processes_of_uvicorn_are_refused_since_none_sees_every_call() -> None:
     with pytest.raises(BadSettings, match="one process"):
         asyncio.run(uvicorn.serve(application, workers=2))
+
+
+def test_the_signal_that_came_is_handed_on_where_only_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL}
+    heard: list[int] = []
+    handlers[signal.SIGINT] = theirs = lambda number, _: heard.append(number)
+    monkeypatch.setattr(signal, "getsignal", handlers.__getitem__)
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+
+    async def main() -> None:
+        app = registered(application)
+        app._take_signals()
+        assert handlers[signal.SIGINT] is not theirs
+        handlers[signal.SIGINT](signal.SIGINT, None)
+        assert app.drainer.was_asked
+        await app.stop_accepting()
+
+    asyncio.run(main())
+    assert handlers == {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: theirs}
+    assert heard == [signal.SIGINT]

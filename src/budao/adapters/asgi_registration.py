@@ -130,6 +130,8 @@ class Registered:
         self._joining: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[DrainProof] | None = None
         self._taken: dict[int, Any] = {}
+        self._came = int(signal.SIGTERM)
+        """The signal that asked for the drain."""
 
     @property
     def proof(self) -> DrainProof | None:
@@ -164,6 +166,11 @@ class Registered:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path == self._ready_path and scope["type"] == "http":
             await _answer(scope, send, self.problem or "ready", 503 if self.problem else 200, self.drainer.is_going)
+            return
+        if scope["type"] == "websocket" and self.drainer.is_closing:
+            # From a server whose listener is still open: it would hold the drain until the grace is over.
+            await receive()
+            await send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
             return
         exchange = _Exchange(self, scope, send)
         if path in self._uncounted:
@@ -312,13 +319,15 @@ class Registered:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as Python calls it
+        self._came = number
         self.drainer.ask()
 
     def _hand_on(self) -> None:
         taken, self._taken = self._taken, {}
         for number, handler in taken.items():
             signal.signal(number, handler)
-        taken[signal.SIGTERM](signal.SIGTERM, None)
+        number = self._came if self._came in taken else next(iter(taken))
+        taken[number](number, None)
 
 
 class _Exchange:

@@ -133,3 +133,28 @@ def test_connection_close_is_said_over_http_1_alone(version: str, says: bool) ->
     for status, headers in replies:
         assert status == 503
         assert ((b"connection", b"close") in headers) is says
+
+
+def test_a_websocket_that_comes_when_the_listener_should_be_closed_is_sent_elsewhere() -> None:
+    async def stays(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def main() -> list[Any]:
+        said: list[Any] = []
+
+        async def send(message: Any) -> None:
+            said.append((message["type"], message.get("code")))
+
+        orders: asyncio.Queue[Any] = asyncio.Queue()
+        orders.put_nowait({"type": "websocket.connect"})
+        app = registered(stays)
+        app.drainer.is_draining = app.drainer.is_going = app.drainer.is_closing = True
+        call = asyncio.create_task(app({"type": "websocket", "http_version": "1.1", "path": "/"}, orders.get, send))
+        await asyncio.sleep(0)
+        assert call.done()
+        assert app.drainer.traffic.started == 0
+        return said
+
+    assert asyncio.run(main()) == [("websocket.close", 1012)]
