@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from budao.aio import RemoteStore, ServerPolicy, StoreServer
+from budao.aio import Lost, RemoteStore, ServerPolicy, StoreServer, follow
 from budao.store import Compacted, Put, Span, StoreAway, Txn
 from budao.wire.store_frames import Piece
 
@@ -170,3 +170,25 @@ def test_a_server_without_descriptors_says_so_once_and_what_to_do(
     said = [record.getMessage() for record in caplog.records if "cannot accept" in record.getMessage()]
     assert len(said) == 1
     assert "ulimit -n" in said[0]
+
+
+def test_an_answer_to_another_question_is_a_store_that_does_not_answer() -> None:
+    class Odd(RemoteStore):
+        async def _ask(self, request: object, tried: str, *, is_safe: bool) -> None:
+            """Answers everything with nothing, as a server that is out of its mind may."""
+
+    async def story() -> None:
+        async with Odd("127.0.0.1", 1) as store:
+            for asked, may_have in (
+                (store.read(EVERYTHING), False),
+                (store.commit(PUT), True),
+                (store.grant(9.0), True),
+            ):
+                with pytest.raises(StoreAway, match="answered with NoneType") as away:
+                    await asked
+                assert away.value.may_have_taken_effect == may_have
+            told = follow(store, EVERYTHING)
+            assert isinstance(await anext(told), Lost)
+            await told.aclose()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))

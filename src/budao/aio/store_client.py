@@ -157,26 +157,32 @@ class RemoteStore:
         return Page(first, tuple(entries), piece.page.more)
 
     async def _search(self, span: Span, revision: int, limit: int) -> wire.Piece:
-        return _is(wire.Piece, await self._ask(wire.Search(span, revision, limit), "read", is_safe=True))
+        return self._is(wire.Piece, await self._ask(wire.Search(span, revision, limit), "read", is_safe=True))
 
     async def commit(self, txn: Txn) -> Committed:
         changes = any(isinstance(each, Put | Delete) for each in (*txn.then, *txn.otherwise))
-        return _is(Committed, await self._ask(Commit(txn), "commit", is_safe=not changes))
+        return self._is(Committed, await self._ask(Commit(txn), "commit", is_safe=not changes), may_have=changes)
 
     async def grant(self, ttl_s: float, *, lease: int = 0) -> Lease:
-        return _is(Lease, await self._ask(Grant(lease, ttl_s), "grant a lease", is_safe=False))
+        return self._is(Lease, await self._ask(Grant(lease, ttl_s), "grant a lease", is_safe=False), may_have=True)
 
     async def keep_alive(self, lease: int) -> Lease:
-        return _is(Lease, await self._ask(wire.Renew(lease), "keep a lease alive", is_safe=True))
+        return self._is(Lease, await self._ask(wire.Renew(lease), "keep a lease alive", is_safe=True))
 
     async def revoke(self, lease: int) -> None:
         await self._ask(Revoke(lease), "revoke a lease", is_safe=False)
 
     async def look_up(self, lease: int) -> LeaseView:
-        return _is(LeaseView, await self._ask(wire.LookUp(lease), "look a lease up", is_safe=True))
+        return self._is(LeaseView, await self._ask(wire.LookUp(lease), "look a lease up", is_safe=True))
 
     async def compact(self, revision: int) -> None:
         await self._ask(Compact(revision), "compact", is_safe=False)
+
+    def _is(self, kind: type[T], answer: object, *, may_have: bool = False) -> T:
+        if not isinstance(answer, kind):
+            happened = f"the server answered with {type(answer).__name__} where {kind.__name__} was due"
+            raise StoreAway(self.name, happened, may_have_taken_effect=may_have)
+        return answer
 
     async def _ask(self, request: wire.Request, tried: str, *, is_safe: bool) -> wire.Answer:
         left_s = context.deadline.get() - time.monotonic()
@@ -525,9 +531,3 @@ class _Session:
 
 def _size(batch: Batch) -> int:
     return sum(64 + len(each.key) + (len(each.entry.value) if each.entry else 0) for each in batch.changes)
-
-
-def _is(kind: type[T], answer: object) -> T:
-    if not isinstance(answer, kind):
-        raise RemoteWireError(f"the server answered with {type(answer).__name__} where {kind.__name__} was due")
-    return answer
