@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 from budao.aio import Pool
 from budao.discovery import Picked
@@ -122,17 +122,23 @@ class Trip:
             self._pool.forget(self._picked)
 
 
-class QuickConnect:
+class QuickConnect(Mapping[str, float | None]):
     """The timeouts of a request with a shorter one for connecting; each is looked up when its phase begins."""
 
     __slots__ = ("_connect_max_s", "_own")
 
-    def __init__(self, own: Any, connect_max_s: float) -> None:
+    def __init__(self, own: Mapping[str, float | None], connect_max_s: float) -> None:
         self._own = own
         self._connect_max_s = connect_max_s
 
-    def get(self, name: str, default: float | None = None, /) -> float | None:
-        own_s: float | None = self._own.get(name, default)
+    def __getitem__(self, name: str) -> float | None:
         if name != "connect":
-            return own_s
+            return self._own[name]
+        own_s = self._own.get(name)
         return self._connect_max_s if own_s is None else min(own_s, self._connect_max_s)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("connect", *(each for each in self._own if each != "connect")))
+
+    def __len__(self) -> int:
+        return len(self._own) + ("connect" not in self._own)

@@ -70,3 +70,22 @@ def test_a_call_that_nobody_accepts_tries_each_endpoint_once_up_to_the_bound() -
     ):
         client.get(URL)
     assert len(set(seen)) == len(seen) == 3
+
+
+def test_an_inner_transport_finds_the_timeouts_as_it_does_without_a_pool() -> None:
+    seen: list[object] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        timeout = request.extensions["timeout"]
+        seen.append((timeout["connect"], timeout["read"], timeout.get("none", 7.0), dict(timeout), len(timeout)))
+        return httpx.Response(200)
+
+    transport = PoolTransport(pool(endpoint("a")), httpx.MockTransport(answer), connect_max_s=0.5)
+    with httpx.Client(transport=transport, timeout=3.0) as client:
+        client.get(URL)
+        client.get(URL, timeout=httpx.Timeout(None))
+    every = {"connect": 0.5, "read": 3.0, "write": 3.0, "pool": 3.0}
+    assert seen == [
+        (0.5, 3.0, 7.0, every, 4),
+        (0.5, None, 7.0, {**dict.fromkeys(every), "connect": 0.5}, 4),
+    ]
