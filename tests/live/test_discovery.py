@@ -26,7 +26,7 @@ from budao.discovery import (
     Roster,
 )
 from budao.model import Stage
-from budao.store import Put, Span, StoreAway, Txn
+from budao.store import Batch, Put, Span, StoreAway, Txn
 from budao.wire import Watcher, format_instance, instance_key, parse_instance, watcher_key
 from tests.live.etcd_server import Cluster
 from tests.live.store_process import serving
@@ -415,5 +415,31 @@ def test_an_instance_that_others_drain_stays_drained_also_when_its_lease_is_lost
                 while not (page := await store.read(Span.one(registrar.key))).entries:  # noqa: ASYNC110 -- nobody tells
                     await asyncio.sleep(0.005)
             assert parse_instance(page.entries[0].value) == drained
+
+    asyncio.run(play())
+
+
+def test_an_instance_is_drained_by_others_also_after_its_store_raised_what_it_should_not() -> None:
+    class Odd(MemoryStore):
+        watches = 0
+
+        def watch(self, span: Span, *, after: int) -> AsyncIterator[Batch]:
+            self.watches += 1
+            if self.watches == 1:
+                raise RuntimeError("a mistake of its own")
+            return super().watch(span, after=after)
+
+    async def play() -> None:
+        store = Odd()
+        async with Registrar(store, copy("a"), policy=RegistrarPolicy(pause_max_s=0.01)) as registrar:
+            async with asyncio.timeout(PATIENCE_S):
+                while store.watches < 1:  # noqa: ASYNC110 -- nobody tells
+                    await asyncio.sleep(0.005)
+            entry = (await store.read(Span.one(registrar.key))).first
+            assert entry is not None
+            drained = replace(parse_instance(entry.value), stage=Stage.DRAINING)
+            await store.commit(Txn(then=(Put(entry.key, format_instance(drained), entry.lease),)))
+            async with asyncio.timeout(PATIENCE_S):
+                await registrar.ordered.wait()
 
     asyncio.run(play())

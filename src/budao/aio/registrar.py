@@ -60,7 +60,7 @@ class Registrar:
         self._waiting: list[asyncio.Future[int]] = []
         """Who waits until the stage announced last is published."""
         self._task: asyncio.Task[None] | None = None
-        self._look: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self.ordered = asyncio.Event()
         """Set once somebody else, such as `budao drain`, decided that this instance drains."""
 
@@ -93,7 +93,7 @@ class Registrar:
     async def __aenter__(self) -> Self:
         assert self._task is None, "a registrar is entered once"
         self._task = asyncio.create_task(self._run(), name=f"budao registrar {self.instance.id}")
-        self._look = asyncio.create_task(self._look_on(), name=f"budao registrar {self.instance.id} looks on")
+        self._looking = asyncio.create_task(self._look_on(), name=f"budao registrar {self.instance.id} looks on")
         self._task.add_done_callback(heard)
         try:
             await self._enter()
@@ -122,9 +122,9 @@ class Registrar:
 
     async def _leave(self) -> None:
         assert self._task is not None
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.gather(self._look, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         self._feed(deciding.AskedToLeave())
         try:
             await asyncio.wait({self._task}, timeout=self.policy.leave_max_s)
@@ -142,6 +142,15 @@ class Registrar:
 
     async def _look_on(self) -> None:
         """Watches the own key: others may drain the instance, or its lease may have ended without its knowing."""
+        while True:
+            try:
+                await self._look()
+            except Exception:
+                # As in `_carry_out`: or nobody could drain this instance from elsewhere again.
+                logger.exception("watching %s failed, trying again", self.key)
+            await asyncio.sleep(self.policy.pause_max_s)
+
+    async def _look(self) -> None:
         async with aclosing(follow(self.store, Span.one(self.key))) as seen:
             async for fact in seen:
                 if not isinstance(fact, Followed):
