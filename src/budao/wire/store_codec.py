@@ -313,7 +313,10 @@ def parse_policy(value: Plain) -> StorePolicy:
     known = {field.name for field in fields(StorePolicy)}
     if type(value) is not dict or not all(isinstance(name, str) for name in value):
         raise wrong("a policy", value)
+    settings = {name: setting for name, setting in value.items() if name in known}
+    if any(type(setting) not in {int, float} for setting in settings.values()):
+        raise wrong("a policy", value)  # what nests could be too deep for the message that shows it
     try:
-        return StorePolicy(**{name: setting for name, setting in value.items() if name in known})
+        return StorePolicy(**settings)
     except BadSettings as problem:
         raise RemoteWireError(f"the policy does not hold together: {problem}") from problem

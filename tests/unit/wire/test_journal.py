@@ -10,6 +10,7 @@ from budao.model import Mono, RemoteWireError
 from budao.store import Commit, Compact, Grant, Keeper, Put, Revoke, Snapshot, StorePolicy, Txn
 from budao.wire import journal
 from budao.wire.journal import Header, Kind, Unreadable
+from budao.wire.packing import pack
 
 HEADER = Header(Kind.JOURNAL, bytes(range(16)), 7)
 PAYLOADS = (b"first", b"", b"the third is longer than the others", b"\xb7\xda\x0b\xe5 looks like a mark")
@@ -163,3 +164,12 @@ def test_a_torn_write_full_of_marks_is_refused_before_the_search_takes_for_ever(
     assert len(read(raw).payloads) == len(PAYLOADS)
     with pytest.raises(Unreadable, match="too much of what follows looks like the beginning of one"):
         journal.parse_records(raw, "a file", Kind.JOURNAL, may_be_torn=True, search_bytes_max=len(raw) * 100)
+
+
+@pytest.mark.parametrize("setting", [None, "1", [1], True])
+@pytest.mark.parametrize("depth", [0, 1_000])
+def test_a_policy_whose_settings_are_no_numbers_is_refused(setting: object, depth: int) -> None:
+    for _ in range(depth):
+        setting = [setting]
+    with pytest.raises(RemoteWireError, match="a policy cannot be"):
+        journal.parse_start(pack([0, {"history_bytes_max": setting}]))
