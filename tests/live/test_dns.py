@@ -23,6 +23,8 @@ RECORDS = (
     "--srv-host=_http._tcp.shop.example,b.example,8081,1,10",
     "--srv-host=_http._tcp.shop.example,gone.example,8082,1,10",
     "--srv-host=_http._tcp.shop.example,shop.example,8083,9,0",
+    "--srv-host=_odd._tcp.shop.example,a.example,0,1,30",
+    "--srv-host=_odd._tcp.shop.example,b.example,8081,1,10",
 )
 QUICK = NamePolicy(ttl_min_s=0.05, ttl_max_s=0.05, retry_s=0.05, wait_max_s=PATIENCE_S, absent_s=0.05, lookup_max_s=0.5)
 
@@ -60,6 +62,14 @@ def test_a_service_has_ports_priorities_and_weights_and_one_lost_target_hides_no
             (Address("127.0.0.4", 8081), 1, 10),
             (Address("127.0.0.1", 8083), 9, 0),
         ]
+
+    with_resolver(server, story)
+
+
+def test_a_record_with_port_0_hides_nobody(server: DnsServer) -> None:
+    async def story(resolver: Resolver) -> None:
+        found = await resolver.service("_odd._tcp.shop.example")
+        assert [each.address for each in found] == [Address("127.0.0.4", 8081)]
 
     with_resolver(server, story)
 

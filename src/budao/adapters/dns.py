@@ -149,7 +149,8 @@ class Resolver:
     async def _services(self, question: names.Question) -> names.Found | names.NotThere:
         records, ttl_s = await self._records(question.name, "SRV")
         # "A Target of '.' means that the service is decidedly not available at this domain." RFC 2782
-        wanted = [record for record in records if record.target != dns.name.root][:TARGETS_MAX]
+        # Nobody can call port 0, and such a record must not hide the others.
+        wanted = [record for record in records if record.target != dns.name.root and record.port][:TARGETS_MAX]
         targets = {record.target.to_text(omit_final_dot=True) for record in wanted}
         answers = await asyncio.gather(*(self._addresses(target) for target in targets), return_exceptions=True)
         hosts = dict(zip(targets, answers, strict=True))
