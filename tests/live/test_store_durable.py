@@ -192,3 +192,24 @@ def test_who_stops_waiting_for_the_end_does_not_keep_the_folder(tmp_path: Path) 
             await again.commit(put("a"))
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_a_store_that_stops_for_a_mistake_of_its_own_says_so_to_whoever_runs_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistake() -> None:
+        raise RuntimeError("a mistake")
+
+    async def story() -> None:
+        async with DurableStore(tmp_path) as store:
+            await store.commit(Txn(then=(Put("a", b"1"),)))
+            failing = asyncio.create_task(mistake())
+            failing.add_done_callback(store._crashed)
+            async with asyncio.timeout(30.0):
+                await store.crashed.wait()
+            for asked in (store.read(Span.one("a")), store.commit(Txn(then=(Put("a", b"2"),)))):
+                with pytest.raises(StoreAway, match="mistake of its own"):
+                    await asked
+
+    asyncio.run(story())
+    assert "stops for a mistake of its own" in caplog.text

@@ -95,6 +95,8 @@ class DurableStore:
         """What is durable. Only to be asked."""
         self.on_change: Callable[[], object] | None = None
         """Told each time the revision has grown."""
+        self.crashed = asyncio.Event()
+        """Set once it has stopped for a mistake of its own: whoever runs it should start it anew."""
         self._clock = clock
         self._files: JournalFolder | None = None
         self._queue: list[tuple[Command, bytes, asyncio.Future[Answer] | None]] = []
@@ -344,6 +346,7 @@ class DurableStore:
             return
         log.critical("%s: stops for a mistake of its own", self.name, exc_info=error)
         self._away = f"it has stopped for a mistake of its own: {error!r}"
+        self.crashed.set()
         group, self._queue = self._queue, []
         self._fail(self._writing, self._away, True)
         self._fail(group, self._away, False)

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from budao.aio import StoreServer, read_token, server_tls
 from budao.model import BadSettings
+from budao.store import StoreAway
 
 
 async def serve(
@@ -28,7 +29,8 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Prints one line once it listens.
 
-    Raises:  BadSettings, StoreRefused, Unreadable, before anything is served.
+    Raises:  BadSettings, StoreRefused, Unreadable, before anything is served; StoreAway after a mistake of its own, so that
+             whoever supervises it starts it again.
     """
     token = read_token(file=token_file, environment=token_variable)
     if (certificate is None) != (key is None):
@@ -48,12 +50,27 @@ async def serve(
                 safety = f"{'TLS' if tls else 'no TLS'}, {'token' if token else 'no token'}"
                 said = f"store {folder} listens on {server.name} ({safety}), process {os.getpid()}"
             _say(said, sys.stdout)
-            await stopping.wait()
+            await _either(stopping, server.store.crashed)
+            if server.store.crashed.is_set():
+                raise StoreAway(
+                    server.name, "it has stopped for a mistake of its own, which its log tells; start it again"
+                )
             if not as_json:
                 _say("stopping: finishing what is in flight", sys.stderr)
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Waits until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _say(text: str, file: TextIO) -> None:
