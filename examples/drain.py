@@ -24,7 +24,8 @@ from budao.discovery import DrainPolicy
 POLICY = DrainPolicy.of(10.0, lag_s=0.5)
 
 
-async def stock(_scope: Any, _receive: Any, send: Any) -> None:
+async def stock(scope: Any, _receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
     await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
     await send({"type": "http.response.body", "body": b"7"})
