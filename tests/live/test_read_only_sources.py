@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from budao.adapters._http_source import read_all
 from budao.adapters.consul import ConsulSource
 from budao.adapters.kubernetes import KubernetesSource
 from budao.discovery import CameBack, Changed, Instance, Listed, Sighting, WentAway
-from budao.model import BadSettings, Stage
+from budao.model import BadSettings, RemoteWireError, Stage
 from tests.live.consul_server import ConsulServer, entry
 from tests.live.kube_server import KubeServer, slice_of
 
@@ -299,3 +301,29 @@ async def until(claim: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not claim():  # noqa: ASYNC110 -- the servers have no event for each thing that is waited for
             await asyncio.sleep(0.005)
+
+
+def test_an_answer_longer_than_anybody_should_read_is_refused_before_it_is_kept() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await answer.write(b"[" * 65_536)
+        return answer
+
+    async def play() -> None:
+        app = web.Application()
+        app.router.add_get("/", endless)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{runner.addresses[0][1]}/") as answer,
+        ):
+            with pytest.raises(RemoteWireError, match="more than 1000000 bytes"):
+                await read_all(answer, 1_000_000, "the server")
+        await runner.cleanup()
+
+    asyncio.run(play())

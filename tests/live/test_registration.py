@@ -119,11 +119,18 @@ def test_a_registered_app_tells_its_load_once_in_every_reply(wrap: Callable[[Any
         assert parse_load(told[0]) is not None
 
 
-def test_an_app_that_knows_no_lifespan_is_registered_as_well() -> None:
-    async def plain(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "http"
-        await application(scope, receive, send)
+async def refuses_other_scopes(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    await application(scope, receive, send)
 
+
+async def answers_every_scope_as_a_request(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.parametrize("plain", [refuses_other_scopes, answers_every_scope_as_a_request])
+def test_an_app_that_knows_no_lifespan_is_registered_as_well(plain: Any) -> None:
     async def run() -> None:
         store = MemoryStore()
         app = registered(plain, "inventory", store, **quick())

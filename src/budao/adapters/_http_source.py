@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from budao.model import RemoteWireError
+
 PAUSE_FIRST_S: Final = 0.2
 PAUSE_MAX_S: Final = 10.0
 DEAD_AFTER_S: Final = 3.0
@@ -32,6 +34,20 @@ def _socket(address: Any) -> socket.socket:
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
+
+
+async def read_all(answer: aiohttp.ClientResponse, bytes_max: int, who: str) -> bytes:
+    """The whole of an answer.
+
+    Raises:  RemoteWireError if it is longer than anybody should read.
+    """
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > bytes_max:
+            raise RemoteWireError(f"{who} answers with more than {bytes_max} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def pause_s(failures: int, rng: Random) -> float:

@@ -240,6 +240,8 @@ class Registered:
 
         async def say(message: Any) -> None:
             nonlocal answered
+            if not message["type"].startswith("lifespan."):
+                return  # an application that takes every scope for a request answers nothing by it
             answered = True
             if message["type"] == "lifespan.startup.complete":
                 self._enter()
@@ -326,8 +328,9 @@ class Registered:
         taken, self._taken = self._taken, {}
         for number, handler in taken.items():
             signal.signal(number, handler)
-        number = self._came if self._came in taken else next(iter(taken))
-        taken[number](number, None)
+        # Where no signal came and no SIGTERM was taken, the server ends already, and Ctrl-C is nothing to make up.
+        if self._came in taken:
+            taken[self._came](self._came, None)
 
 
 class _Exchange:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, said
+from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, read_all, said
 from budao.discovery import CameBack, Instance, Listed, Sighting, WentAway, compared
 from budao.model import RemoteWireError
 from budao.wire import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
@@ -111,11 +111,7 @@ class ConsulSource:
         ) as answer:
             if answer.status != 200:
                 raise RemoteWireError(f"{self.name} answers {answer.status}: {_advice(answer.status)}")
-            raw = await answer.content.read(BODY_BYTES_MAX + 1)
-            while not answer.content.at_eof() and len(raw) <= BODY_BYTES_MAX:
-                raw += await answer.content.read(BODY_BYTES_MAX + 1 - len(raw))
-            if len(raw) > BODY_BYTES_MAX:
-                raise RemoteWireError(f"{self.name} answers with more than {BODY_BYTES_MAX} bytes")
+            raw = await read_all(answer, BODY_BYTES_MAX, self.name)
             instances, skipped = parse_health(raw, service)
             for each in skipped[:10]:
                 _log.warning("%s: left out: %s", self.name, each)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, said
+from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, read_all, said
 from budao.discovery import CameBack, Listed, Sighting, WentAway, compared
 from budao.model import BadSettings, RemoteWireError
 from budao.wire import (
@@ -40,6 +40,8 @@ __all__ = ["KubernetesSource"]
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, its namespace and the authority of the API server."""
 PAGE: Final = 500
+PAGE_BYTES_MAX: Final = 67_108_864
+"""Of one page of a list: five hundred slices of a thousand endpoints each are well below it."""
 WATCH_S: Final = 290.0
 """A watch is asked to end after so long, in seconds; servers and proxies between end it after five minutes or so."""
 LIST_S: Final = 15.0
@@ -197,7 +199,7 @@ class _Following:
                     raise RemoteWireError(f"{self.source.name} answers 410 to a fresh list") from None
                 continue
             async with answer:
-                page = parse_slice_list(await answer.read(), self.service)
+                page = parse_slice_list(await read_all(answer, PAGE_BYTES_MAX, self.source.name), self.service)
             self.log(page.skipped)
             slices.update({each.name: each for each in page.slices})
             if not page.more:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from budao.model import BadSettings
 from budao.settings import TEXT_BYTES_MAX, Version, guard_settings, read_text
 
 
-def check(text: str) -> None:
+def check(text: str, source: str = "the text") -> None:
     """Whether programs can take the text: TOML, and right in every part that speaks of guards.
 
     What else a program of yours reads from it, only that program can judge; it keeps what it has if it cannot take it.
     """
-    stated = read_text(text, source="the text")
+    stated = read_text(text, source=source)
     if set(stated.tables) <= {"guard"}:
         guard_settings(stated)
 
@@ -60,7 +61,8 @@ async def put(
     raw = sys.stdin.buffer.read(TEXT_BYTES_MAX + 1) if str(file) == "-" else _read(file)
     if raw is None:
         return 1
-    stored = StoredSettings(store, name, check=check, namespace=namespace)
+    source = "the text" if str(file) == "-" else str(file)
+    stored = StoredSettings(store, name, check=partial(check, source=source), namespace=namespace)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
