@@ -564,7 +564,8 @@ def test_a_cancelled_caller_leaves_nothing_behind(async_kit: Any, server: Misbeh
     until(lambda: server.connections <= before, lambda: server.connections)
 
 
-HEDGING = GuardPolicy(retry=None, breaker=None, budget=AMPLE, hedge=HedgePolicy(samples_min=10))
+# So late that the server surely met the first try before: on a busy machine threads overtake each other.
+HEDGING = GuardPolicy(retry=None, breaker=None, budget=AMPLE, hedge=HedgePolicy(samples_min=10, delay_min_s=0.2))
 
 
 @pytest.mark.parametrize("path", ["hang-once", "late-once"])
