@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -57,7 +58,7 @@ class Late:
         await self._source.aclose()
 
 
-class Caller:
+class Caller(ABC):
     """Calls at a fixed rate, in turn, over connections that are kept."""
 
     def __init__(self, directory: Directory, calls_per_s: float, counts: Counter[str]) -> None:
@@ -96,9 +97,9 @@ class Caller:
         except TimeoutError:
             self._counts["lost"] += 1
 
+    @abstractmethod
     async def call(self, endpoint: Endpoint) -> str:
         """One call: "ok", "refused" or "lost"."""
-        raise NotImplementedError
 
     async def aclose(self) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -34,7 +35,7 @@ class Pick(Generic[P]):
         self.is_open = True
 
 
-class Places(Generic[P]):
+class Places(ABC, Generic[P]):
     """A balancer without its choice: subclasses say what is kept (`_made`), what is picked and what is learned.
 
     Endpoints are sorted by id, so that the same roster in another order is the same roster.
@@ -72,14 +73,16 @@ class Places(Generic[P]):
     def drop(self, choice: Choice, now: Mono) -> None:  # noqa: ARG002 - a protocol's argument
         close(choice)
 
+    @abstractmethod
     def _made(self, endpoint: Endpoint, now: Mono) -> P:
-        raise NotImplementedError
+        """What is kept of an endpoint that is new."""
 
     def _renewed(self, now: Mono) -> None:
         """The places are new ones."""
 
+    @abstractmethod
     def _chosen(self, now: Mono, key: bytes | None, avoid: Container[str]) -> P:
-        raise NotImplementedError
+        """The place for one call; there is at least one."""
 
     def _learn(self, place: P, took_s: float, failed: bool, load: Load | None, now: Mono) -> None:
         """A call there ended."""
