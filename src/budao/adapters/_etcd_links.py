@@ -90,7 +90,12 @@ class Link:
             return True
         if self._connecting is None or self._connecting.done():
             self._connecting = self._loop.create_task(self._connect())
-        return await asyncio.shield(self._connecting)
+        try:
+            return await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            if self._ended_by_itself():
+                return False
+            raise
 
     async def ask(self, method: str, request: bytes, metadata: Metadata, timeout_s: float) -> bytes:
         """One request and its answer.
@@ -131,9 +136,12 @@ class Link:
 
         Raises:  Lost in the first case.
         """
-        task = asyncio.current_task()
-        if self.is_over and (task is None or not task.cancelling()):
+        if self._ended_by_itself():
             raise Lost(self.why) from None
+
+    def _ended_by_itself(self) -> bool:
+        task = asyncio.current_task()
+        return self.is_over and (task is None or not task.cancelling())
 
     # -- is it alive?
 
