@@ -1,18 +1,17 @@
-"""What the sources that speak HTTP share: a session that notices a dead peer, and how long to wait before another try."""
+"""What the sources that speak HTTP share: a session that notices a dead peer, bounds, and pauses."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from random import Random
 from typing import Any, Final
 
 import aiohttp
 
-from budao.model import RemoteWireError
+from budao.model import RemoteWireError, RetryPolicy
 
-PAUSE_FIRST_S: Final = 0.2
-PAUSE_MAX_S: Final = 10.0
+PAUSES: Final = RetryPolicy(pause_first_s=0.4, pause_max_s=10.0)
+"""Between one failure and the next try."""
 DEAD_AFTER_S: Final = 3.0
 """A peer that acknowledges nothing for so long is dead; an answer may still take as long as it is allowed to."""
 
@@ -48,11 +47,6 @@ async def read_all(answer: aiohttp.ClientResponse, bytes_max: int, who: str) -> 
             raise RemoteWireError(f"{who} answers with more than {bytes_max} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def pause_s(failures: int, rng: Random) -> float:
-    """How long to wait after so many failures in a row: full jitter under a bound that doubles, in seconds."""
-    return rng.uniform(0.0, min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(failures, 30)))
 
 
 def said(error: BaseException) -> str:

@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 import aiohttp
 
-from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, read_all, said
+from budao.adapters._http_source import ELSEWHERE, PAUSES, open_session, read_all, said
 from budao.discovery import CameBack, Instance, Listed, Sighting, WentAway, compared
+from budao.guard import pause_s
 from budao.model import RemoteWireError
 from budao.wire import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 
@@ -63,7 +64,7 @@ class ConsulSource:
                 if said(error) != problem:
                     problem = said(error)
                     yield WentAway(problem)
-                await asyncio.sleep(pause_s(failures, self._rng))
+                await asyncio.sleep(pause_s(failures, PAUSES, self._rng) or 0.0)
                 continue
             found = {instance.id: instance for instance in instances}
             if known is None or answered < index:  # Consul lost its state, or was restored: all may be different

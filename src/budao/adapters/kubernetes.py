@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from budao.adapters._http_source import ELSEWHERE, open_session, pause_s, read_all, said
+from budao.adapters._http_source import ELSEWHERE, PAUSES, open_session, read_all, said
 from budao.discovery import CameBack, Listed, Sighting, WentAway, compared
+from budao.guard import pause_s
 from budao.model import BadSettings, RemoteWireError
 from budao.wire import (
     GONE,
@@ -119,7 +120,7 @@ class KubernetesSource:
                     problem = happened
                     following.is_away = True
                     yield WentAway(happened)
-                await asyncio.sleep(pause_s(failures, self._rng))
+                await asyncio.sleep(pause_s(failures, PAUSES, self._rng) or 0.0)
 
     async def acknowledge(self, service: str, watcher: str, revision: int) -> bool:  # noqa: ARG002 -- there is no place
         """Kubernetes has no place to say it."""
