@@ -95,6 +95,9 @@ servers: redis # what tests and benches run against, on loopback
 	@tools/environment command nft nftables
 	@tools/environment command ip iproute2
 	@tools/environment command openssl openssl
+	@tools/environment command nats-server nats-server
+	@tools/environment command node nodejs
+	@tools/environment command chromium chromium
 
 redis:
 	@tools/environment command redis-server redis-server
