@@ -6,6 +6,7 @@ A client carries its own places, so any gateway can go on where another stopped.
 from budao.push.channel_policy import ChannelPolicy, Slow
 from budao.push.closing import BY_CODE, BY_WHY, Advice, Ending, advice_for
 from budao.push.errors import LogAway, LogError, LogRefused
+from budao.push.follower import BrokenPromise, Follower, Followers
 from budao.push.frames import (
     VERSION,
     Ack,
@@ -57,10 +58,13 @@ __all__ = [
     "Ack",
     "Advice",
     "Appended",
+    "BrokenPromise",
     "Bye",
     "ChannelPolicy",
     "Draft",
     "Ending",
+    "Follower",
+    "Followers",
     "Frame",
     "FromClient",
     "FromGateway",
