@@ -4,7 +4,18 @@ A parser here never raises for what a header says: it answers None or "", and th
 sends, waits, or decides what a value means.
 """
 
-from budao.wire import etcd, federation, journal, protobuf, store_frames
+from budao.wire import (
+    deflate,
+    etcd,
+    federation,
+    framing,
+    http1,
+    journal,
+    protobuf,
+    sse,
+    store_frames,
+    websocket,
+)
 from budao.wire.certificate import Validity, parse_validity
 from budao.wire.consul import BODY_BYTES_MAX, INDEX_HEADER, next_index, parse_health, parse_index
 from budao.wire.headers import (
@@ -66,6 +77,7 @@ __all__ = [
     "Validity",
     "WatchEnded",
     "Watcher",
+    "deflate",
     "etcd",
     "federation",
     "format_instance",
@@ -74,6 +86,8 @@ __all__ = [
     "format_retry_after",
     "format_timeout",
     "format_watcher",
+    "framing",
+    "http1",
     "instance_key",
     "instances_span",
     "joined",
@@ -93,7 +107,9 @@ __all__ = [
     "parse_validity",
     "parse_watcher",
     "protobuf",
+    "sse",
     "store_frames",
     "watcher_key",
     "watchers_span",
+    "websocket",
 ]
