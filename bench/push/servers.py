@@ -146,10 +146,10 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 def floor(folder: Path, connections: int) -> Iterator[Spoken]:
     """The C loop over send()."""
     port = free_port()
-    with _process([str(built(folder, "floor")), str(port), str(connections), str(MESSAGE_BYTES + 4)]) as process:
-        running = Spoken("floor: send() in C", [process.pid], port, WEBSOCKET.format(path="/", more=""))
-        running.process = process
-        _wait_for(port)
+    with process([str(built(folder, "floor")), str(port), str(connections), str(MESSAGE_BYTES + 4)]) as started:
+        running = Spoken("floor: send() in C", [started.pid], port, WEBSOCKET.format(path="/", more=""))
+        running.process = started
+        wait_for(port)
         yield running
 
 
@@ -158,12 +158,12 @@ def peer_websockets(folder: Path, *, tls: bool = False) -> Iterator[Spoken]:
     """`websockets`, with its own broadcast."""
     port = free_port()
     more = [str(each) for each in certificate(folder)] if tls else []
-    with _process([sys.executable, "-m", "bench.push.peer_websockets", str(port), *more]) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == b"listening", "websockets did not start"
+    with process([sys.executable, "-m", "bench.push.peer_websockets", str(port), *more]) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline().strip() == b"listening", "websockets did not start"
         name = "websockets broadcast" + (", TLS" if tls else "")
-        running = Spoken(name, [process.pid], port, WEBSOCKET.format(path="/", more=""), tls)
-        running.process = process
+        running = Spoken(name, [started.pid], port, WEBSOCKET.format(path="/", more=""), tls)
+        running.process = started
         yield running
 
 
@@ -193,10 +193,10 @@ http {{
 """
     )
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    with _process([binary, "-c", str(home / "nginx.conf"), "-p", str(home)]) as process:
-        _wait_for(publish)
+    with process([binary, "-c", str(home / "nginx.conf"), "-p", str(home)]) as started:
+        wait_for(publish)
         head = SSE.format(path="/sub") if sse else WEBSOCKET.format(path="/sub", more="")
-        running = Posted(f"nchan {'SSE' if sse else 'WS'}{', TLS' if tls else ''}", [process.pid], port, head, tls)
+        running = Posted(f"nchan {'SSE' if sse else 'WS'}{', TLS' if tls else ''}", [started.pid], port, head, tls)
         running.publish_path, running.publish_port, running.headers = "/pub", publish, {"Content-Type": "text/plain"}
         yield running
 
@@ -212,8 +212,8 @@ def ours(folder: Path, *, sse: bool = False, tls: bool = False, codec: str = "js
     if tls:
         made, key = certificate(folder)
         command += ["--tls-certificate", str(made), "--tls-key", str(key)]
-    with _process(command) as process:
-        _wait_for(port)
+    with process(command) as started:
+        wait_for(port)
         hello = json.dumps({"type": "hello", "version": 1, "channels": {"bench": None}})
         path = "/v1/events?channel=bench" if sse else "/v1/stream?hello=" + _base64(hello)
         head = (
@@ -221,7 +221,7 @@ def ours(folder: Path, *, sse: bool = False, tls: bool = False, codec: str = "js
             if sse
             else WEBSOCKET.format(path=path, more=f"Sec-WebSocket-Protocol: budao.v1.{codec}\r\n")
         )
-        running = Posted(f"budao {'SSE' if sse else 'WS'}{', TLS' if tls else ''}", [process.pid], port, head, tls)
+        running = Posted(f"budao {'SSE' if sse else 'WS'}{', TLS' if tls else ''}", [started.pid], port, head, tls)
         running.publish_path, running.wraps = "/v1/publish", True
         running.headers = {"Content-Type": "application/json"}
         yield running
@@ -234,24 +234,25 @@ def _base64(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        yield process
+        yield started
     finally:
-        process.send_signal(signal.SIGTERM)
+        started.send_signal(signal.SIGTERM)
         try:
-            process.wait(5)
+            started.wait(5)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout):
+            started.kill()
+            started.wait()
+        for stream in (started.stdin, started.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     """Until something listens there; asks the kernel, since a probe would count as a connection."""
     until = time.monotonic() + PATIENCE_S
     wanted = f":{port:04X} "
