@@ -3,10 +3,13 @@
 A client carries its own places, so any gateway can go on where another stopped. Nothing here sends, waits or asks the time.
 """
 
+from budao.push.book import Book, BookPolicy, Kept, KnownId, OneRule, Prepared, Rules
 from budao.push.channel_policy import ChannelPolicy, Slow
 from budao.push.closing import BY_CODE, BY_WHY, Advice, Ending, advice_for
+from budao.push.effects import Answer, End, Heard, Open, Promote, Publish, Redeem, SessionEffect, Subscribe, Unsubscribe
 from budao.push.errors import LogAway, LogError, LogRefused
 from budao.push.follower import BrokenPromise, Follower, Followers
+from budao.push.following import Following
 from budao.push.frames import (
     VERSION,
     Ack,
@@ -29,6 +32,7 @@ from budao.push.frames import (
     Unsub,
     Welcome,
 )
+from budao.push.grant import Grant
 from budao.push.message import (
     START,
     Appended,
@@ -48,31 +52,46 @@ from budao.push.message import (
     follows,
 )
 from budao.push.names import CHANNEL_BYTES_MAX, check_channel
+from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
+from budao.push.rules import ChannelRules, parse_rules, rules_of
+from budao.push.session import Session, SessionState, Stage
+from budao.push.session_policy import SessionPolicy
 
 __all__ = [
     "BY_CODE",
     "BY_WHY",
     "CHANNEL_BYTES_MAX",
+    "PATTERNS_MAX",
     "START",
     "VERSION",
     "Ack",
     "Advice",
+    "Answer",
     "Appended",
+    "Book",
+    "BookPolicy",
     "BrokenPromise",
     "Bye",
     "ChannelPolicy",
+    "ChannelRules",
     "Draft",
+    "End",
     "Ending",
     "Follower",
     "Followers",
+    "Following",
     "Frame",
     "FromClient",
     "FromGateway",
     "Gap",
+    "Grant",
+    "Heard",
     "Hello",
     "Hole",
     "Jumped",
+    "Kept",
     "Kind",
+    "KnownId",
     "LogAway",
     "LogCameBack",
     "LogError",
@@ -84,21 +103,41 @@ __all__ = [
     "Msg",
     "News",
     "NotPlaced",
+    "OneRule",
+    "Open",
     "Ping",
     "Placed",
     "Pong",
     "Position",
+    "Prepared",
     "Present",
     "Problem",
+    "Promote",
     "Pub",
+    "Publish",
+    "Redeem",
+    "Rules",
     "Seen",
+    "Session",
+    "SessionEffect",
+    "SessionPolicy",
+    "SessionState",
     "Slow",
+    "Stage",
     "Standby",
     "Stretch",
     "Sub",
+    "Subscribe",
     "Unsub",
+    "Unsubscribe",
     "Welcome",
     "advice_for",
+    "any_holds",
     "check_channel",
+    "check_pattern",
+    "check_patterns",
     "follows",
+    "holds",
+    "parse_rules",
+    "rules_of",
 ]

@@ -159,6 +159,10 @@ class Ack:
     position: Position | None = None
     is_repeat: bool = False
     problem: Problem | None = None
+    channels: Mapping[str, Position] = field(default_factory=dict)
+    """Of a `Standby`: where each channel begins."""
+    refused: Mapping[str, Problem] = field(default_factory=dict)
+    """Of a `Standby`: channels that it does not get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

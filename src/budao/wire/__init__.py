@@ -12,8 +12,11 @@ from budao.wire import (
     http1,
     journal,
     protobuf,
+    publish_body,
+    push_frames,
     sse,
     store_frames,
+    tokens,
     websocket,
 )
 from budao.wire.certificate import Validity, parse_validity
@@ -107,8 +110,11 @@ __all__ = [
     "parse_validity",
     "parse_watcher",
     "protobuf",
+    "publish_body",
+    "push_frames",
     "sse",
     "store_frames",
+    "tokens",
     "watcher_key",
     "watchers_span",
     "websocket",
