@@ -56,13 +56,16 @@ from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_pa
 from budao.push.rules import ChannelRules, parse_rules, rules_of
 from budao.push.session import Session, SessionState, Stage
 from budao.push.session_policy import SessionPolicy
+from budao.push.ticket import NONCE_BYTES, TICKET_S_MAX, Flaw, Ticket, TicketGate, TicketPolicy, TicketRefused
 
 __all__ = [
     "BY_CODE",
     "BY_WHY",
     "CHANNEL_BYTES_MAX",
+    "NONCE_BYTES",
     "PATTERNS_MAX",
     "START",
+    "TICKET_S_MAX",
     "VERSION",
     "Ack",
     "Advice",
@@ -77,6 +80,7 @@ __all__ = [
     "Draft",
     "End",
     "Ending",
+    "Flaw",
     "Follower",
     "Followers",
     "Following",
@@ -128,6 +132,10 @@ __all__ = [
     "Stretch",
     "Sub",
     "Subscribe",
+    "Ticket",
+    "TicketGate",
+    "TicketPolicy",
+    "TicketRefused",
     "Unsub",
     "Unsubscribe",
     "Welcome",
