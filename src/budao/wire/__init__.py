@@ -60,6 +60,7 @@ from budao.wire.kubernetes import (
     parse_slice_list,
 )
 from budao.wire.load import LOAD, format_load, load_text, parse_load
+from budao.wire.ticket import TICKET_CHARACTERS_MAX, TicketKeys
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -69,6 +70,7 @@ __all__ = [
     "LOAD",
     "PRIORITY",
     "SERVICE_LABEL",
+    "TICKET_CHARACTERS_MAX",
     "TIMEOUT",
     "TRACEPARENT",
     "Bookmark",
@@ -77,6 +79,7 @@ __all__ = [
     "SliceEvent",
     "SliceList",
     "SlicePut",
+    "TicketKeys",
     "Validity",
     "WatchEnded",
     "Watcher",
