@@ -3,6 +3,7 @@
 A client carries its own places, so any gateway can go on where another stopped. Nothing here sends, waits or asks the time.
 """
 
+from budao.push.backoff import Backoff, BackoffPolicy
 from budao.push.book import Book, BookPolicy, Kept, KnownId, OneRule, Prepared, Rules
 from budao.push.channel_policy import ChannelPolicy, Slow
 from budao.push.closing import BY_CODE, BY_WHY, Advice, Ending, advice_for
@@ -33,6 +34,9 @@ from budao.push.frames import (
     Welcome,
 )
 from budao.push.grant import Grant
+from budao.push.health import PERFECT, Health, HealthPolicy, calm_share
+from budao.push.heartbeat import AskKernel, Degrade, EndSilent, HeartbeatPolicy, Heartbeats, Pulse, Restore, SendPing
+from budao.push.joint import RULES, BlockPolicy, Cut, Joint, Park, PauseCatchUp, Release, Rule, Treatment, is_blocked
 from budao.push.message import (
     START,
     Appended,
@@ -52,7 +56,9 @@ from budao.push.message import (
     follows,
 )
 from budao.push.names import CHANNEL_BYTES_MAX, check_channel
+from budao.push.pacing import Admitted, PacePolicy, Pacer, Slot
 from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
+from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix_of
 from budao.push.rules import ChannelRules, parse_rules, rules_of
 from budao.push.session import Session, SessionState, Stage
 from budao.push.session_policy import SessionPolicy
@@ -64,21 +70,32 @@ __all__ = [
     "CHANNEL_BYTES_MAX",
     "NONCE_BYTES",
     "PATTERNS_MAX",
+    "PERFECT",
+    "RULES",
     "START",
     "TICKET_S_MAX",
     "VERSION",
     "Ack",
+    "Admitted",
     "Advice",
     "Answer",
     "Appended",
+    "AskKernel",
+    "Backoff",
+    "BackoffPolicy",
+    "BadEnd",
+    "BlockPolicy",
     "Book",
     "BookPolicy",
     "BrokenPromise",
     "Bye",
     "ChannelPolicy",
     "ChannelRules",
+    "Cut",
+    "Degrade",
     "Draft",
     "End",
+    "EndSilent",
     "Ending",
     "Flaw",
     "Follower",
@@ -89,9 +106,14 @@ __all__ = [
     "FromGateway",
     "Gap",
     "Grant",
+    "Health",
+    "HealthPolicy",
     "Heard",
+    "HeartbeatPolicy",
+    "Heartbeats",
     "Hello",
     "Hole",
+    "Joint",
     "Jumped",
     "Kept",
     "Kind",
@@ -109,23 +131,35 @@ __all__ = [
     "NotPlaced",
     "OneRule",
     "Open",
+    "PacePolicy",
+    "Pacer",
+    "Park",
+    "PauseCatchUp",
     "Ping",
     "Placed",
     "Pong",
     "Position",
+    "PrefixPolicy",
+    "Prefixes",
     "Prepared",
     "Present",
     "Problem",
     "Promote",
     "Pub",
     "Publish",
+    "Pulse",
     "Redeem",
+    "Release",
+    "Restore",
+    "Rule",
     "Rules",
     "Seen",
+    "SendPing",
     "Session",
     "SessionEffect",
     "SessionPolicy",
     "SessionState",
+    "Slot",
     "Slow",
     "Stage",
     "Standby",
@@ -136,16 +170,21 @@ __all__ = [
     "TicketGate",
     "TicketPolicy",
     "TicketRefused",
+    "Treatment",
+    "Troubled",
     "Unsub",
     "Unsubscribe",
     "Welcome",
     "advice_for",
     "any_holds",
+    "calm_share",
     "check_channel",
     "check_pattern",
     "check_patterns",
     "follows",
     "holds",
+    "is_blocked",
     "parse_rules",
+    "prefix_of",
     "rules_of",
 ]

@@ -60,6 +60,7 @@ from budao.wire.kubernetes import (
     parse_slice_list,
 )
 from budao.wire.load import LOAD, format_load, load_text, parse_load
+from budao.wire.tcp_info import TCP_INFO_BYTES, TcpInfo, parse_tcp_info
 from budao.wire.ticket import TICKET_CHARACTERS_MAX, TicketKeys
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "LOAD",
     "PRIORITY",
     "SERVICE_LABEL",
+    "TCP_INFO_BYTES",
     "TICKET_CHARACTERS_MAX",
     "TIMEOUT",
     "TRACEPARENT",
@@ -79,6 +81,7 @@ __all__ = [
     "SliceEvent",
     "SliceList",
     "SlicePut",
+    "TcpInfo",
     "TicketKeys",
     "Validity",
     "WatchEnded",
@@ -108,6 +111,7 @@ __all__ = [
     "parse_priority",
     "parse_slice_event",
     "parse_slice_list",
+    "parse_tcp_info",
     "parse_timeout",
     "parse_traceparent",
     "parse_validity",
