@@ -3,6 +3,7 @@
 A client carries its own places, so any gateway can go on where another stopped. Nothing here sends, waits or asks the time.
 """
 
+from budao.push import leaving, standby, takeover
 from budao.push.backoff import Backoff, BackoffPolicy
 from budao.push.book import Book, BookPolicy, Kept, KnownId, OneRule, Prepared, Rules
 from budao.push.channel_policy import ChannelPolicy, Slow
@@ -37,6 +38,7 @@ from budao.push.grant import Grant
 from budao.push.health import PERFECT, Health, HealthPolicy, calm_share
 from budao.push.heartbeat import AskKernel, Degrade, EndSilent, HeartbeatPolicy, Heartbeats, Pulse, Restore, SendPing
 from budao.push.joint import RULES, BlockPolicy, Cut, Joint, Park, PauseCatchUp, Release, Rule, Treatment, is_blocked
+from budao.push.leaving import Leaving, LeavingPolicy, LeavingProof, Target
 from budao.push.message import (
     START,
     Appended,
@@ -62,6 +64,8 @@ from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix
 from budao.push.rules import ChannelRules, parse_rules, rules_of
 from budao.push.session import Session, SessionState, Stage
 from budao.push.session_policy import SessionPolicy
+from budao.push.standby import StandbyPolicy, Standbys
+from budao.push.takeover import TakeoverPolicy, TakeoverProof
 from budao.push.ticket import NONCE_BYTES, TICKET_S_MAX, Flaw, Ticket, TicketGate, TicketPolicy, TicketRefused
 
 __all__ = [
@@ -118,6 +122,9 @@ __all__ = [
     "Kept",
     "Kind",
     "KnownId",
+    "Leaving",
+    "LeavingPolicy",
+    "LeavingProof",
     "LogAway",
     "LogCameBack",
     "LogError",
@@ -163,9 +170,14 @@ __all__ = [
     "Slow",
     "Stage",
     "Standby",
+    "StandbyPolicy",
+    "Standbys",
     "Stretch",
     "Sub",
     "Subscribe",
+    "TakeoverPolicy",
+    "TakeoverProof",
+    "Target",
     "Ticket",
     "TicketGate",
     "TicketPolicy",
@@ -184,7 +196,10 @@ __all__ = [
     "follows",
     "holds",
     "is_blocked",
+    "leaving",
     "parse_rules",
     "prefix_of",
     "rules_of",
+    "standby",
+    "takeover",
 ]
