@@ -61,6 +61,7 @@ from budao.push.names import CHANNEL_BYTES_MAX, check_channel
 from budao.push.pacing import Admitted, PacePolicy, Pacer, Slot
 from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
 from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix_of
+from budao.push.ring import Recent, Ring, bridge
 from budao.push.rules import ChannelRules, parse_rules, rules_of
 from budao.push.session import Session, SessionState, Stage
 from budao.push.session_policy import SessionPolicy
@@ -155,9 +156,11 @@ __all__ = [
     "Pub",
     "Publish",
     "Pulse",
+    "Recent",
     "Redeem",
     "Release",
     "Restore",
+    "Ring",
     "Rule",
     "Rules",
     "Seen",
@@ -189,6 +192,7 @@ __all__ = [
     "Welcome",
     "advice_for",
     "any_holds",
+    "bridge",
     "calm_share",
     "check_channel",
     "check_pattern",

@@ -1,0 +1,590 @@
+"""Channels, their readers, and what goes to whom.
+
+A reader of a channel either *flows* or *lags*. Who flows is at the head by definition: there is nothing to remember of it, and a
+message costs it one `write`. Who lags has a place, and gets what follows in pieces: from the ring of the channel, or from the log
+where the ring no longer reaches. It lags while it is held (its transport is full, health parked it, it is not welcomed yet), and
+until it has caught up. How long it may lag is bounded in bytes by the policy of the channel.
+
+The hub waits for nothing: `follow`, `read` and `later` are handed in by `feeding.py`, which calls back `followed`, `not_followed`,
+`have_read`, `could_not_read` and `turn`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from budao.aio.gateway.connection import Connection
+from budao.aio.gateway.metrics import GatewayMetrics
+from budao.aio.gateway.policy import GatewayPolicy
+from budao.model import Wall
+from budao.push import (
+    START,
+    Appended,
+    ChannelPolicy,
+    ChannelRules,
+    Gap,
+    Hole,
+    Jumped,
+    Recent,
+    Message,
+    Missing,
+    Position,
+    Problem,
+    Ring,
+    Slow,
+    Stretch,
+    bridge,
+    follows,
+)
+
+if TYPE_CHECKING:
+    from budao.aio.gateway.encoding import Encoding
+
+log = logging.getLogger("budao.gateway")
+
+EARLY_MAX: Final = 10_000
+"""Messages told of a channel before its beginning is known."""
+OVERHEAD_BYTES: Final = 64
+LOG_PAUSE_S: Final = 1.0
+
+Done = Callable[[Position | Problem], None]
+
+
+class Lag:
+    """Where one reader of a channel is that does not flow."""
+
+    __slots__ = ("is_reading", "is_standing", "mark", "missing", "place")
+
+    def __init__(self, place: Position, mark: int) -> None:
+        self.place = place
+        self.mark = mark
+        """What the ring had counted at that place; for one older than the ring, what it is judged by."""
+        self.missing: Position | None = None
+        """It was too slow, and from here up to `place` it gets nothing; not told yet."""
+        self.is_reading = False
+        """The log was asked for what follows."""
+        self.is_standing = False
+        """It is a standby: it keeps the channel followed, and gets nothing."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Somebody who subscribed before it was known where the channel stands."""
+
+    after: Position | None
+    last: int
+    is_standing: bool
+    done: Done
+
+
+class Channel:
+    """A channel that is followed here."""
+
+    __slots__ = (
+        "early",
+        "flowing",
+        "idle_since",
+        "lagging",
+        "least_mark",
+        "name",
+        "policy",
+        "ring",
+        "told_at",
+        "waiting",
+    )
+
+    def __init__(self, name: str, policy: ChannelPolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.ring: Ring | None = None
+        """None until the log has said where it stands."""
+        self.early: list[Message] = []
+        self.waiting: dict[Connection, Waiting] = {}
+        self.flowing: dict[Encoding, dict[Connection, Callable[[bytes], None]]] = {}
+        self.lagging: dict[Connection, Lag] = {}
+        self.least_mark = 0
+        """No lagging reader is judged by less."""
+        self.told_at = 0.0
+        """When those who flow last heard something."""
+        self.idle_since: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.flowing or self.lagging or self.waiting)
+
+    @property
+    def readers(self) -> int:
+        """How many flow."""
+        return sum(map(len, self.flowing.values()))
+
+
+class Hub:
+    """All channels of a gateway."""
+
+    def __init__(
+        self,
+        policy: GatewayPolicy,
+        rules: ChannelRules,
+        metrics: GatewayMetrics,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.policy = policy
+        self.rules = rules
+        self.metrics = metrics
+        self.now = now
+        self.wall = wall
+        self.channels: dict[str, Channel] = {}
+        self.idle: dict[Channel, None] = {}
+        self.follow: Callable[[Channel], None] = lambda _: None
+        """Ask the log where a channel stands, and to tell of it."""
+        self.unfollow: Callable[[Channel], None] = lambda _: None
+        self.read: Callable[[Channel, Position], None] = lambda _, __: None
+        """Ask the log for what follows a place."""
+        self.later: Callable[[], None] = lambda: None
+        """Call `turn` in the next turn of the loop."""
+        self.delivered: Callable[[Channel, Sequence[Recent], int], None] | None = None
+        """Told after messages went to so many readers: the seam of traces."""
+        self._is_sending = False
+        self._held: list[Connection] = []
+        """Those who became full while a message was on its way to everybody."""
+        self._turns: dict[Connection, None] = {}
+        self._reading: dict[tuple[Channel, Position], dict[Connection, Lag]] = {}
+
+    # ------------------------------------------------------------------------------------------- who reads what
+
+    def join(
+        self,
+        connection: Connection,
+        name: str,
+        after: Position | None,
+        last: int,
+        done: Done,
+        *,
+        is_standing: bool = False,
+    ) -> Position | Problem | None:
+        """Begins to deliver a channel after a place. The value is where it begins, or why not; None if `done` says so later.
+
+        Nothing is written here: `release` or `catch_up` sends what follows the place.
+        """
+        channel = self.channels.get(name)
+        if channel is None:
+            if len(self.channels) >= self.policy.channels_max and not self._make_room():
+                happened = f"this gateway follows {self.policy.channels_max} channels, and that is its bound"
+                return Problem(why="full", happened=happened, after_s=5.0)
+            channel = self.channels[name] = Channel(name, self.rules.of(name))
+            self.follow(channel)
+        if channel in connection.places or connection in channel.waiting:
+            self.leave_one(connection, name)
+        self.idle.pop(channel, None)
+        if channel.ring is None:
+            channel.waiting[connection] = Waiting(after, last, is_standing, done)
+            return None
+        return self._begin(channel, channel.ring, connection, after, last, is_standing=is_standing)
+
+    def leave_one(self, connection: Connection, name: str) -> None:
+        """Delivers a channel no longer."""
+        channel = self.channels.get(name)
+        if channel is not None:
+            if channel in connection.places:
+                self._leave(connection, channel, connection.places.pop(channel))
+            channel.waiting.pop(connection, None)
+            self._look(channel)
+
+    def leave(self, connection: Connection) -> None:
+        """Delivers nothing any more."""
+        self._turns.pop(connection, None)
+        places = connection.places
+        if places:
+            connection.places = {}
+            for channel, lag in places.items():
+                self._leave(connection, channel, lag)
+                self._look(channel)
+
+    def hold(self, connection: Connection, bit: int) -> None:
+        """From now on only its places are remembered."""
+        was = connection.holds
+        connection.holds = was | bit
+        if was:
+            return
+        if self._is_sending:
+            self._held.append(connection)
+        else:
+            self._stop(connection)
+
+    def release(self, connection: Connection, bit: int, write: Callable[[bytes], object] | None = None) -> None:
+        """Goes on, unless something else holds it: it catches up, and flows."""
+        connection.holds &= ~bit
+        if not connection.holds:
+            self.catch_up(connection, write)
+
+    def catch_up(self, connection: Connection, write: Callable[[bytes], object] | None = None) -> None:
+        """Sends what follows its places, up to `catch_up_bytes`; the rest comes in the next turn."""
+        if connection.is_over or connection.holds:
+            return
+        budget = self.policy.catch_up_bytes
+        for channel, lag in tuple(connection.places.items()):
+            if lag is not None and not lag.is_reading and not lag.is_standing:
+                budget = self._pump(connection, channel, lag, connection.write if write is None else write, budget)
+                if connection.holds or connection.is_over:
+                    return
+                if budget <= 0:
+                    self._turns[connection] = None
+                    self.later()
+                    return
+
+    def turn(self) -> None:
+        """Goes on with those who are catching up."""
+        spent = self.policy.step_bytes_max
+        for connection in tuple(self._turns):
+            del self._turns[connection]
+            self.catch_up(connection)
+            spent -= self.policy.catch_up_bytes
+            if spent <= 0:
+                break
+        if self._turns:
+            self.later()
+
+    def sweep(self) -> None:
+        """Lets go of channels that nobody has read for a while."""
+        until = self.now() - self.policy.linger_s
+        for channel in tuple(self.idle):
+            if channel.idle_since is not None and channel.idle_since <= until:
+                self._drop(channel)
+
+    # ------------------------------------------------------------------------------------------------- the news
+
+    def parts(self, news: Appended) -> Iterator[tuple[Message, ...]]:
+        """News in pieces, each of which may be sent to all readers in one go."""
+        channel = self.channels.get(news.channel)
+        messages = news.messages
+        bound = self.policy.write_high_bytes
+        if channel is not None and (readers := channel.readers):
+            bound = min(bound, self.policy.step_bytes_max // readers)
+        begin = size = 0
+        for index, message in enumerate(messages):
+            more = len(message.data) + OVERHEAD_BYTES
+            if size + more > bound and index > begin:
+                yield messages[begin:index]
+                begin, size = index, 0
+            size += more
+        if begin < len(messages):
+            yield messages[begin:] if begin else messages
+
+    def append(self, name: str, messages: Sequence[Message]) -> int:
+        """Messages of a channel: to everybody who flows. The value is how many bytes were handed out."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return 0
+        ring = channel.ring
+        if ring is None:
+            if len(channel.early) < EARLY_MAX:
+                channel.early.extend(messages)
+            return 0
+        if not follows(ring.head, messages[0].position):
+            messages = self._mend(channel, ring, messages)
+            if not messages:
+                return 0
+        kept = ring.append(messages)
+        channel.told_at = self.now()
+        spent = 0
+        if channel.flowing:
+            self._is_sending = True
+            readers = 0
+            transports = self.metrics.transports
+            for encoding, writers in channel.flowing.items():
+                data = encoding.messages(kept)
+                self._send(writers, data)
+                count = len(writers)
+                readers += count
+                spent += count * len(data)
+                counted = transports[encoding.transport]
+                counted.deliveries += count * len(kept)
+                counted.bytes_out += count * len(data)
+            self._is_sending = False
+            if self._held:
+                self._stop_held()
+            took_s = self.wall() - messages[0].at
+            self.metrics.publish_to_deliver.record_s(max(0.0, took_s))
+            if self.delivered is not None:
+                self.delivered(channel, kept, readers)
+        if channel.lagging and ring.total_bytes - channel.least_mark > channel.policy.behind_bytes_max:
+            self._judge(channel, ring)
+        return spent
+
+    def jumped(self, news: Jumped) -> None:
+        """What lies between the head and another place cannot be told any more: those who flow hear of it at once."""
+        channel = self.channels.get(news.channel)
+        if channel is None or channel.ring is None:
+            return
+        gap = Gap(channel.name, channel.ring.head, news.head, news.why)
+        if gap.after == gap.upto:
+            return
+        channel.ring.jump(news.head)
+        channel.told_at = self.now()
+        self._is_sending = True
+        for encoding, writers in channel.flowing.items():
+            self._send(writers, encoding.frame(Missing(gap)))
+            self.metrics.gaps[gap.why.value] += len(writers)
+        self._is_sending = False
+        self._stop_held()
+
+    def followed(self, channel: Channel, stretch: Stretch) -> None:
+        """The log says where a channel stands, and has begun to tell of it."""
+        if self.channels.get(channel.name) is not channel:
+            self.unfollow(channel)
+            return
+        policy = self.policy
+        first = stretch.messages[0].position if stretch.messages else None
+        begin = stretch.head if first is None else Position(first.epoch, first.seq - 1)
+        ring = Ring(begin, count_max=policy.recent_count, bytes_max=policy.recent_bytes)
+        ring.append(stretch.messages)
+        before, channel.ring = channel.ring, ring
+        channel.least_mark = 0
+        if before is not None:  # the feed began anew: whoever flowed goes on from where it was
+            self._break_off(channel, before.head, only_if_not=ring.head)
+            for lag in channel.lagging.values():
+                lag.mark = ring.total_bytes
+        early, channel.early = channel.early, []
+        if early:
+            self.append(channel.name, early)
+        waiting, channel.waiting = channel.waiting, {}
+        for connection, wish in waiting.items():
+            if not connection.is_over:
+                place = self._begin(channel, ring, connection, wish.after, wish.last, is_standing=wish.is_standing)
+                wish.done(place)
+        for connection in tuple(channel.lagging):
+            self.catch_up(connection)
+        self._look(channel)
+
+    def not_followed(self, channel: Channel, problem: Problem) -> None:
+        """The log does not say where a channel stands: whoever waits for it is told."""
+        if channel.ring is None:
+            self.channels.pop(channel.name, None)
+            self.idle.pop(channel, None)
+        waiting, channel.waiting = channel.waiting, {}
+        for wish in waiting.values():
+            wish.done(problem)
+
+    def have_read(self, channel: Channel, place: Position, stretch: Stretch) -> None:
+        """What the log retains after a place: for all who asked."""
+        ring = channel.ring
+        kept = [Recent(message, 0) for message in stretch.messages]
+        size = sum(len(message.data) + OVERHEAD_BYTES for message in stretch.messages)
+        gap = bridge(place, stretch)
+        for connection, lag in self._reading.pop((channel, place), {}).items():
+            lag.is_reading = False
+            if connection.is_over or connection.places.get(channel) is not lag or ring is None:
+                continue
+            if connection.holds or lag.place != place:  # it is read again when it goes on
+                if not connection.holds:
+                    self.catch_up(connection)
+                continue
+            if gap is not None:
+                self._tell(connection, gap, connection.write)
+                lag.place = gap.upto
+            if kept:
+                connection.write(connection.encoding.messages(kept))
+                self._count(connection, len(kept))
+                lag.place = kept[-1].message.position
+            lag.mark = min(ring.total_bytes, lag.mark + size)
+            if not connection.holds:
+                self._turns[connection] = None
+                self.later()
+
+    def could_not_read(self, channel: Channel, place: Position) -> None:
+        """The log did not answer: they try again in the next turn."""
+        for connection, lag in self._reading.pop((channel, place), {}).items():
+            lag.is_reading = False
+            self._turns[connection] = None
+
+    # --------------------------------------------------------------------------------------------------- inside
+
+    def _begin(
+        self,
+        channel: Channel,
+        ring: Ring,
+        connection: Connection,
+        after: Position | None,
+        last: int,
+        *,
+        is_standing: bool,
+    ) -> Position:
+        place = after
+        if place is None:
+            policy = channel.policy
+            count = min(last or policy.begins_with, policy.history_count)
+            place = ring.before_last(count, since=Wall(self.wall() - policy.history_age_s)) if count else ring.head
+        channel.idle_since = None
+        if place == ring.head and not connection.holds and not is_standing:
+            self._flow(connection, channel)
+        else:
+            mark = ring.mark_at(place) if ring.covers(place) else ring.total_bytes
+            lag = Lag(place, mark)
+            lag.is_standing = is_standing
+            self._lag(connection, channel, lag)
+        return place
+
+    def _flow(self, connection: Connection, channel: Channel) -> None:
+        connection.places[channel] = None
+        channel.lagging.pop(connection, None)
+        writers = channel.flowing.get(connection.encoding)
+        if writers is None:
+            writers = channel.flowing[connection.encoding] = {}
+        writers[connection] = connection.write
+
+    def _lag(self, connection: Connection, channel: Channel, lag: Lag) -> None:
+        connection.places[channel] = lag
+        if not channel.lagging or lag.mark < channel.least_mark:
+            channel.least_mark = lag.mark
+        channel.lagging[connection] = lag
+
+    def _unflow(self, connection: Connection, channel: Channel) -> None:
+        writers = channel.flowing.get(connection.encoding)
+        if writers is not None:
+            writers.pop(connection, None)
+            if not writers:
+                del channel.flowing[connection.encoding]
+
+    def _stop(self, connection: Connection) -> None:
+        for channel, lag in connection.places.items():
+            if lag is None:
+                ring = channel.ring
+                assert ring is not None, "who flows has a channel that is known"
+                self._unflow(connection, channel)
+                self._lag(connection, channel, Lag(ring.head, ring.total_bytes))
+
+    def _stop_held(self) -> None:
+        held, self._held = self._held, []
+        for connection in held:
+            if connection.holds:
+                self._stop(connection)
+
+    def _leave(self, connection: Connection, channel: Channel, lag: Lag | None) -> None:
+        if lag is None:
+            self._unflow(connection, channel)
+        else:
+            channel.lagging.pop(connection, None)
+
+    def _look(self, channel: Channel) -> None:
+        if channel.is_idle and channel.idle_since is None:
+            channel.idle_since = self.now()
+            self.idle[channel] = None
+
+    def _make_room(self) -> bool:
+        for channel in self.idle:
+            self._drop(channel)
+            return True
+        return False
+
+    def _drop(self, channel: Channel) -> None:
+        self.idle.pop(channel, None)
+        self.channels.pop(channel.name, None)
+        self.unfollow(channel)
+
+    def _pump(
+        self, connection: Connection, channel: Channel, lag: Lag, write: Callable[[bytes], object], budget: int
+    ) -> int:
+        ring = channel.ring
+        assert ring is not None, "who lags has a channel that is known"
+        if lag.missing is not None:
+            gap = Gap(channel.name, lag.missing, lag.place, Hole.SLOW)
+            lag.missing = None
+            self._tell(connection, gap, write)
+        while budget > 0 and not connection.holds:
+            if not ring.covers(lag.place):
+                self._ask(connection, channel, lag)
+                return budget
+            kept = ring.after(lag.place, budget)
+            if not kept:
+                self._flow(connection, channel)
+                return budget
+            data = connection.encoding.messages(kept)
+            write(data)
+            self._count(connection, len(kept))
+            lag.place = kept[-1].message.position
+            lag.mark = kept[-1].total_bytes
+            budget -= len(data)
+        return budget
+
+    def _ask(self, connection: Connection, channel: Channel, lag: Lag) -> None:
+        lag.is_reading = True
+        asked = self._reading.get((channel, lag.place))
+        if asked is not None:
+            asked[connection] = lag
+            return
+        self._reading[channel, lag.place] = {connection: lag}
+        self.read(channel, lag.place)
+
+    def _tell(self, connection: Connection, gap: Gap, write: Callable[[bytes], object]) -> None:
+        self.metrics.count_gap(gap.why.value)
+        write(connection.encoding.frame(Missing(gap)))
+
+    def _count(self, connection: Connection, count: int) -> None:
+        self.metrics.transports[connection.encoding.transport].deliveries += count
+
+    def _send(self, writers: dict[Connection, Callable[[bytes], None]], data: bytes) -> None:
+        """The hot path: one call for each reader."""
+        each = iter(writers.values())
+        while True:
+            try:
+                for write in each:
+                    write(data)
+            except Exception:
+                self.metrics.count_error("mistake")
+                log.exception("a transport refused to take bytes; the other readers go on")
+            else:
+                return
+
+    def _mend(self, channel: Channel, ring: Ring, messages: Sequence[Message]) -> Sequence[Message]:
+        """News that do not follow the head: what was told already is dropped; who flows reads what is missing from the log."""
+        head = ring.head
+        news = [each for each in messages if not (each.position.epoch == head.epoch and each.position.seq <= head.seq)]
+        for before, after in pairwise(news):
+            assert follows(before.position, after.position), "a feed tells messages without holes"
+        if news and not follows(head, news[0].position):
+            first = news[0].position
+            ring.jump(Position(first.epoch, first.seq - 1))
+            self._break_off(channel, head, only_if_not=ring.head)
+            for connection in tuple(channel.lagging):
+                self.catch_up(connection)
+        return news
+
+    def _break_off(self, channel: Channel, place: Position, *, only_if_not: Position) -> None:
+        """Everybody who flows lags from a place on, unless that is where the channel stands anyway."""
+        if place == only_if_not or (place == START and only_if_not.seq == 0):
+            return
+        ring = channel.ring
+        assert ring is not None, "who flows has a channel that is known"
+        for writers in tuple(channel.flowing.values()):
+            for connection in tuple(writers):
+                self._unflow(connection, channel)
+                self._lag(connection, channel, Lag(place, ring.total_bytes))
+
+    def _judge(self, channel: Channel, ring: Ring) -> None:
+        """Whoever is too far behind is treated as the channel's policy says."""
+        policy = channel.policy
+        bound = ring.total_bytes - policy.behind_bytes_max
+        least = ring.total_bytes
+        for connection, lag in tuple(channel.lagging.items()):
+            if lag.is_standing:
+                continue
+            if lag.mark >= bound:
+                least = min(least, lag.mark)
+            elif policy.slow is Slow.CLOSE:
+                self.metrics.count_error("slow")
+                connection.close("slow", detail=f"more than {policy.behind_bytes_max} bytes behind in {channel.name}")
+            else:
+                if lag.missing is None:
+                    lag.missing = lag.place
+                lag.place = ring.before_last(1)
+                lag.mark = ring.mark_at(lag.place)
+                least = min(least, lag.mark)
+                if not connection.holds:  # it was reading the log, which is slower than the channel grows
+                    self.catch_up(connection)
+        channel.least_mark = least
