@@ -30,7 +30,7 @@ up: $(READY) ## run the demo: a shop and its failing stock service, with and wit
 	@$(BIN)/budao demo guard
 
 test: check pass-313 $(READY) servers ## everything a change must pass: check, a pass on 3.13 if there is one, all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY) ## formatting, lint, types, layers, docs; no tests
 	@echo "ruff format"; $(BIN)/ruff format --check .
@@ -84,7 +84,7 @@ test-313: ## unit and law tests on Python 3.13; fails if there is none
 pass-313:
 	@if [ -n "$(PYTHON_313)" ]; then \
 	    $(MAKE) --silent $(READY_313); \
-	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -p no:cacheprovider $(FAST); \
+	    echo "pytest on 3.13"; $(ENV_313)/bin/pytest -q -n 2 --dist loadfile -p no:cacheprovider $(FAST); \
 	else \
 	    echo "no Python 3.13 on this machine: its pass is left out"; \
 	fi
