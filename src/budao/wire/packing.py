@@ -36,8 +36,8 @@ def pack(value: object) -> bytes:
     return packed
 
 
-def unpack(raw: bytes | memoryview) -> Any:
-    """The value that exactly these bytes hold.
+def unpack(raw: bytes | memoryview, *, unique: bool = False) -> Any:
+    """The value that exactly these bytes hold. With `unique`, a map has text for keys, and each once.
 
     Raises:  RemoteWireError for anything else than one whole value.
     """
@@ -49,9 +49,16 @@ def unpack(raw: bytes | memoryview) -> Any:
             walk = msgpack.Unpacker(max_buffer_size=len(raw))
             walk.feed(raw)
             walk.skip()
-        return msgpack.unpackb(raw)
+        return msgpack.unpackb(raw, object_pairs_hook=_unique) if unique else msgpack.unpackb(raw)
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.exceptions.UnpackException) as problem:
         raise RemoteWireError(f"{len(raw)} bytes are not one msgpack value: {str(problem)[:100]}") from problem
+
+
+def _unique(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs) or not all(type(key) is str for key in found):
+        raise ValueError("a map says a key twice, or has one that is not text")
+    return found
 
 
 def array_header(count: int) -> bytes:
