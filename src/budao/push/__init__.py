@@ -3,10 +3,11 @@
 A client carries its own places, so any gateway can go on where another stopped. Nothing here sends, waits or asks the time.
 """
 
-from budao.push import leaving, standby, takeover
+from budao.push import leaving, reunion, standby, takeover
 from budao.push.backoff import Backoff, BackoffPolicy
 from budao.push.book import Book, BookPolicy, Kept, KnownId, OneRule, Prepared, Rules
 from budao.push.channel_policy import ChannelPolicy, Slow
+from budao.push.client_policy import ClientPolicy
 from budao.push.closing import BY_CODE, BY_WHY, Advice, Ending, advice_for
 from budao.push.effects import Answer, End, Heard, Open, Promote, Publish, Redeem, SessionEffect, Subscribe, Unsubscribe
 from budao.push.errors import LogAway, LogError, LogRefused
@@ -39,6 +40,7 @@ from budao.push.health import PERFECT, Health, HealthPolicy, calm_share
 from budao.push.heartbeat import AskKernel, Degrade, EndSilent, HeartbeatPolicy, Heartbeats, Pulse, Restore, SendPing
 from budao.push.joint import RULES, BlockPolicy, Cut, Joint, Park, PauseCatchUp, Release, Rule, Treatment, is_blocked
 from budao.push.leaving import Leaving, LeavingPolicy, LeavingProof, Target
+from budao.push.liveness import Liveness
 from budao.push.message import (
     START,
     Appended,
@@ -60,6 +62,7 @@ from budao.push.message import (
 from budao.push.names import CHANNEL_BYTES_MAX, check_channel
 from budao.push.pacing import Admitted, PacePolicy, Pacer, Slot
 from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
+from budao.push.pool_size import PoolSize, PoolSizePolicy
 from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix_of
 from budao.push.ring import Recent, Ring, bridge
 from budao.push.rules import ChannelRules, parse_rules, rules_of
@@ -96,6 +99,7 @@ __all__ = [
     "Bye",
     "ChannelPolicy",
     "ChannelRules",
+    "ClientPolicy",
     "Cut",
     "Degrade",
     "Draft",
@@ -126,6 +130,7 @@ __all__ = [
     "Leaving",
     "LeavingPolicy",
     "LeavingProof",
+    "Liveness",
     "LogAway",
     "LogCameBack",
     "LogError",
@@ -146,6 +151,8 @@ __all__ = [
     "Ping",
     "Placed",
     "Pong",
+    "PoolSize",
+    "PoolSizePolicy",
     "Position",
     "PrefixPolicy",
     "Prefixes",
@@ -203,6 +210,7 @@ __all__ = [
     "leaving",
     "parse_rules",
     "prefix_of",
+    "reunion",
     "rules_of",
     "standby",
     "takeover",
