@@ -12,8 +12,8 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from budao.aio.link import BEAT_S, Link
 from budao.aio.security import check_sending, check_token, explain_tls
-from budao.aio.store_link import BEAT_S, Link
 from budao.guard import pause_s
 from budao.model import Checks, LocalWireError, RemoteWireError, RetryPolicy, context
 from budao.store import (
@@ -432,7 +432,7 @@ class _Session:
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._welcome_at = inf
         self.link = Link(
-            frame_bytes_max=wire.FRAME_BYTES_MAX,
+            decoder=wire.Decoder(),
             outbox_bytes_max=2 * wire.FRAME_BYTES_MAX,
             received=self._receive,
             lost=self._lost,

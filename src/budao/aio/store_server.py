@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from budao.aio.link import BEAT_S, Link
 from budao.aio.security import check_exposure, check_token, is_token
 from budao.aio.store_durable import MIB, DurableStore, JournalPolicy
-from budao.aio.store_link import BEAT_S, Link
 from budao.model import Checks, LocalWireError, RemoteWireError
 from budao.store import (
     KEY_BYTES_MAX,
@@ -268,7 +268,7 @@ class _Session:
     def __init__(self, server: StoreServer) -> None:
         self.server = server
         self.link = Link(
-            frame_bytes_max=wire.HELLO_BYTES_MAX,
+            decoder=wire.Decoder(wire.HELLO_BYTES_MAX),
             outbox_bytes_max=server.policy.outbox_bytes_max,
             received=self.received,
             lost=self.lost,

@@ -5,6 +5,7 @@ sends, waits, or decides what a value means.
 """
 
 from budao.wire import (
+    decoding,
     deflate,
     etcd,
     federation,
@@ -12,6 +13,7 @@ from budao.wire import (
     http1,
     journal,
     log_codec,
+    log_frames,
     log_journal,
     protobuf,
     publish_body,
@@ -89,6 +91,7 @@ __all__ = [
     "Validity",
     "WatchEnded",
     "Watcher",
+    "decoding",
     "deflate",
     "etcd",
     "federation",
@@ -107,6 +110,7 @@ __all__ = [
     "journal",
     "load_text",
     "log_codec",
+    "log_frames",
     "log_journal",
     "next_index",
     "parse_health",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from budao.model import LocalWireError, RemoteWireError
+from budao.model import LocalWireError
 from budao.store import (
     Batch,
     Command,
@@ -27,6 +27,8 @@ from budao.store import (
     StoreError,
     StoreRefused,
 )
+from budao.wire import decoding
+from budao.wire.decoding import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LENGTH_BYTES
 from budao.wire.packing import pack, unpack
 from budao.wire.store_codec import (
     Plain,
@@ -57,11 +59,62 @@ PROTOCOL: Final = "budao-store"
 VERSION_LOW: Final = 1
 VERSION_HIGH: Final = 1
 
-LENGTH_BYTES: Final = 4
-HELLO_BYTES_MAX: Final = 4096
-"""Before it is known who speaks, a frame is at most this long."""
-FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
-"""No frame is longer, whichever way it goes."""
+__all__ = [
+    "ANSWERED",
+    "ASK",
+    "AWAY",
+    "BEAT",
+    "COMMAND",
+    "COMMITTED",
+    "COMPACTED",
+    "DENIED",
+    "FAILED",
+    "FRAME_BYTES_MAX",
+    "GOODBYE",
+    "HELLO",
+    "HELLO_BYTES_MAX",
+    "LEASE",
+    "LEASE_GONE",
+    "LENGTH_BYTES",
+    "LOOK_UP",
+    "NOTHING",
+    "PIECE",
+    "PROTOCOL",
+    "REFUSED",
+    "RENEW",
+    "SEARCH",
+    "STORE_DENIED",
+    "TOLD",
+    "UNWATCH",
+    "VERSIONS",
+    "VERSION_HIGH",
+    "VERSION_LOW",
+    "VIEW",
+    "WATCH",
+    "WELCOME",
+    "Answer",
+    "Answered",
+    "Ask",
+    "Beat",
+    "Decoder",
+    "Denied",
+    "Failed",
+    "Goodbye",
+    "Hello",
+    "LookUp",
+    "Message",
+    "Piece",
+    "Renew",
+    "Request",
+    "Search",
+    "Told",
+    "Unwatch",
+    "Versions",
+    "Watch",
+    "Welcome",
+    "format_message",
+    "parse_message",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +273,7 @@ def format_message(message: Message) -> bytes:
 
     Raises:  LocalWireError for what no frame can hold.
     """
-    payload = pack(_plain(message))
-    if len(payload) > FRAME_BYTES_MAX:
-        raise LocalWireError(f"a frame of {len(payload)} bytes, the bound is {FRAME_BYTES_MAX}")
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+    return decoding.format_frame(pack(_plain(message)))
 
 
 def _plain(message: Message) -> Plain:  # noqa: C901 - one line for each message
@@ -293,54 +343,11 @@ def _plain_error(error: StoreError) -> Plain:
 # ----------------------------------------------------------------------------------------------------- in
 
 
-class Decoder:
-    """Cuts a stream of bytes, which may come in any pieces, into messages.
-
-    Cost:    bytes are held only until their frame is whole, so memory is bounded by `frame_bytes_max` and one piece.
-    """
+class Decoder(decoding.Decoder[Message]):
+    """Cuts a stream of bytes, which may come in any pieces, into messages."""
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
-        self.frame_bytes_max = frame_bytes_max
-        """A longer frame is garbage. May be changed between two pieces."""
-        self._held = bytearray()
-
-    @property
-    def is_between(self) -> bool:
-        """Whether no frame is half there."""
-        return not self._held
-
-    def feed(self, piece: bytes) -> list[Message]:
-        """The messages that are whole now.
-
-        Raises:  RemoteWireError for garbage. The decoder is of no use after that.
-        """
-        held = self._held
-        held += piece
-        messages: list[Message] = []
-        at = 0
-        while len(held) - at >= LENGTH_BYTES:
-            size = int.from_bytes(held[at : at + LENGTH_BYTES], "big")
-            if not 0 < size <= self.frame_bytes_max:
-                raise RemoteWireError(
-                    f"a frame of {size} bytes, the bound is {self.frame_bytes_max}: {_looks_like(bytes(held[at : at + 8]))}"
-                )
-            end = at + LENGTH_BYTES + size
-            if end > len(held):
-                break
-            messages.append(parse_message(bytes(held[at + LENGTH_BYTES : end])))
-            at = end
-        del held[:at]
-        return messages
-
-
-def _looks_like(raw: bytes) -> str:
-    if raw[:2] == b"\x16\x03":
-        return "the other side begins with TLS, and this one does not"
-    if raw[:2] == b"\x15\x03":
-        return "the other side speaks TLS, and this one does not"
-    if raw[:4] in {b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"PRI "}:
-        return "the other side speaks HTTP"
-    return f"the other side does not speak {PROTOCOL}, it says {raw!r}"
+        super().__init__(PROTOCOL, parse_message, frame_bytes_max)
 
 
 def parse_message(payload: bytes) -> Message:

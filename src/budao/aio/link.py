@@ -1,14 +1,16 @@
-"""One connection between a store and a client, seen from either end: bytes into messages, beats, and a bounded outbox."""
+"""One connection between a server of ours and a client, seen from either end: bytes into messages, beats, and a bounded outbox."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from budao.aio.security import explain_tls
 from budao.model import RemoteWireError
-from budao.wire import store_frames as wire
+from budao.wire import decoding
+
+M = TypeVar("M")
 
 BEAT_S: Final = 0.5
 """How often a side that has nothing else to say says that it is there."""
@@ -19,20 +21,20 @@ ROOM_BYTES: Final = 256 * 1024
 """With less than this in the outbox, there is room for what can wait."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.Protocol, Generic[M]):
     """What it receives, it hands on at once; `lost` is told exactly once, with the reason in words."""
 
     def __init__(
         self,
         *,
-        frame_bytes_max: int,
+        decoder: decoding.Decoder[M],
         outbox_bytes_max: int,
-        received: Callable[[wire.Message], None],
+        received: Callable[[M], None],
         lost: Callable[[str], None],
         has_room: Callable[[], None],
         garbage: Callable[[RemoteWireError], None],
     ) -> None:
-        self.decoder = wire.Decoder(frame_bytes_max)
+        self.decoder = decoder
         self.outbox_bytes_max = outbox_bytes_max
         self.is_open = False
         self.has_room = True
