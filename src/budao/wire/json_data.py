@@ -27,12 +27,13 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _KEY: Final = re.compile(r'[ \t\n\r]*("[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*+")[ \t\n\r]*:[ \t\n\r]*')
 _NEXT: Final = re.compile(r"[ \t\n\r]*([,}\]])")
 _CLOSES: Final = re.compile(r"[ \t\n\r]*([}\]])")
-_SPACED: Final = re.compile(r"[{}\[\]:,][ \t\n\r]|[ \t\n\r][{}\[\]:,]")
-"""Spaces between tokens stand beside one of these; so do some within strings, and then it was only looked at in vain."""
 _STRING_OR_SPACE: Final = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\n\r]+')
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_LONG_NUMBER: Final = re.compile(r"[0-9][eE]|[0-9]{19}")
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_DIGITS_AS_9: Final = bytes(
+    ord("9") if chr(byte).isdecimal() and byte < 128 else ord("e") if byte == ord("E") else byte for byte in range(256)
+)
+_LONG_NUMBER: Final = b"9" * 19
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _SHOWN: Final = 40
 
@@ -41,14 +42,12 @@ class BadData(RemoteWireError):
     """JSON by its grammar, and yet not what every reader would read alike."""
 
 
-class Member(NamedTuple):
-    """A member of an object, and where its value stands in the text."""
+class Kept(NamedTuple):
+    """Where the value of a member stands in the text, and what is wrong with it."""
 
-    value: Any
     start: int
     end: int
     problem: BadData | None = None
-    """What is wrong with it; the value is None then."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,9 +92,10 @@ def check_json_data(raw: bytes | memoryview) -> bytes:
     Raises:  RemoteWireError for what is not JSON, NaN, whole numbers beyond 64 bits, others beyond a double, half a surrogate
              pair, a key said twice, nesting beyond `DEPTH_MAX`.
     """
+    raw = bytes(raw)
     text = utf8(raw)
-    start = _skip(text, 0)
-    _, end = parse_value(text, start)
+    start = skip_space(text, 0)
+    _, end = parse_value(text, start, plain=is_plain(raw))
     check_end(text, end)
     return slice_of(text, start, end)
 
@@ -105,13 +105,14 @@ def parse_json(raw: bytes | memoryview) -> Any:
 
     Raises:  RemoteWireError.
     """
+    raw = bytes(raw)
     text = utf8(raw)
-    value, end = parse_value(text, _skip(text, 0))
+    value, end = parse_value(text, skip_space(text, 0), plain=is_plain(raw))
     check_end(text, end)
     return value
 
 
-def utf8(raw: bytes | memoryview) -> str:
+def utf8(raw: bytes) -> str:
     """The text of bytes.
 
     Raises:  RemoteWireError.
@@ -122,21 +123,22 @@ def utf8(raw: bytes | memoryview) -> str:
         raise RemoteWireError(f"not UTF-8: byte {problem.start} is 0x{raw[problem.start]:02x}") from problem
 
 
-def parse_value(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value that begins right here, and where it ends.
+def parse_value(text: str, at: int, *, plain: bool = False) -> tuple[Any, int]:
+    """The JSON value that begins right here, and where it ends. `plain` is what `is_plain` says of all of it.
 
     Raises:  BadData for a value that only the grammar allows; RemoteWireError for one that it does not.
     """
-    decoder = _QUICK if _LONG_NUMBER.search(text, at) is None else _CAREFUL
     try:
-        value, end = decoder.raw_decode(text, at)
+        value, end = (_QUICK if plain else _CAREFUL).raw_decode(text, at)
     except RecursionError as problem:
         raise BadData(f"JSON nested deeper than {DEPTH_MAX}") from problem
     except ValueError as problem:
         raise RemoteWireError(f"not JSON: {str(problem)[:100]}") from problem
+    if plain:
+        return value, end
     if text.count("[", at, end) + text.count("{", at, end) > DEPTH_MAX and _is_deep(text[at:end]):
         raise BadData(f"JSON nested deeper than {DEPTH_MAX}")
-    if _SURROGATE.search(text, at, end) is not None:
+    if "\\u" in text[at:end]:
         try:
             _WRITER.encode(value).encode()
         except UnicodeEncodeError as problem:
@@ -144,11 +146,26 @@ def parse_value(text: str, at: int) -> tuple[Any, int]:
     return value, end
 
 
+def is_plain(raw: bytes) -> bool:
+    """Whether nothing in these bytes, if they are JSON, could be a number too large, half a surrogate pair, or nested too deep."""
+    shape = raw.translate(_DIGITS_AS_9)
+    return (
+        b"9e" not in shape
+        and _LONG_NUMBER not in shape
+        and (b"\\u" not in shape or _SURROGATE.search(raw) is None)
+        and raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX
+    )
+
+
 def slice_of(text: str, start: int, end: int) -> bytes:
     """The text of a value that was parsed, without spaces between its tokens."""
     written = text[start:end]
-    if _SPACED.search(written) is not None:
-        written = _STRING_OR_SPACE.sub(r"\1", written)
+    if '\\"' in written:
+        return _STRING_OR_SPACE.sub(r"\1", written).encode()
+    pieces = written.split('"')  # every quote begins or ends a string, so every other piece is a string
+    if len("".join(pieces[::2]).split(None, 1)) > 1:
+        pieces[::2] = ["".join(piece.split()) for piece in pieces[::2]]
+        written = '"'.join(pieces)
     return written.encode()
 
 
@@ -156,21 +173,23 @@ Deeper = Callable[[str, int], tuple[Any, int]]
 
 
 def parse_members(
-    text: str, at: int = 0, *, kept: str = "", deeper: Mapping[str, Deeper] | None = None
-) -> tuple[dict[str, Member], int]:
-    """The members of the object that stands here, and where it ends.
+    text: str, at: int = 0, *, plain: bool, keep: str = "", deeper: Mapping[str, Deeper] | None = None
+) -> tuple[dict[str, Any], Kept | None, int]:
+    """The object that stands here, where in it the value of the key `keep` is, and where it ends.
 
-    What is wrong with the value of the key `kept` is left in its `problem`; values of keys in `deeper` are parsed by those.
+    What is wrong with the value of that key is kept as well; the object then has None for it. Values of keys in `deeper` are
+    parsed by those.
 
     Raises:  RemoteWireError.
     """
-    at = _skip(text, at)
+    at = skip_space(text, at)
     if text[at : at + 1] != "{":
         raise RemoteWireError(f"not a JSON object: {text[at : at + _SHOWN]!r}")
-    members: dict[str, Member] = {}
+    members: dict[str, Any] = {}
+    kept: Kept | None = None
     closes = _CLOSES.match(text, at + 1)
     if closes is not None and closes[1] == "}":
-        return members, closes.end()
+        return members, None, closes.end()
     while True:
         found = _KEY.match(text, at + 1)
         if found is None:
@@ -180,29 +199,30 @@ def parse_members(
             key = parse_value(text, found.start(1))[0]
         if key in members:
             raise RemoteWireError(f"the key {key[:_SHOWN]!r} is said twice")
-        members[key] = member = _member(text, start, key == kept, deeper.get(key) if deeper else None)
-        follows = _NEXT.match(text, member.end)
+        if key == keep:
+            members[key], kept = _kept(text, start, plain)
+            end = kept.end
+        elif deeper is not None and key in deeper:
+            members[key], end = deeper[key](text, start)
+        else:
+            members[key], end = parse_value(text, start, plain=plain)
+        follows = _NEXT.match(text, end)
         if follows is None or follows[1] == "]":
-            raise RemoteWireError(f"not JSON: neither ',' nor '}}' at character {member.end}")
+            raise RemoteWireError(f"not JSON: neither ',' nor '}}' at character {end}")
         at = follows.end() - 1
         if follows[1] == "}":
-            return members, at + 1
+            return members, kept, at + 1
 
 
-def _member(text: str, start: int, is_kept: bool, deeper: Deeper | None) -> Member:
-    if deeper is not None:
-        value, end = deeper(text, start)
-        return Member(value, start, end)
+def _kept(text: str, start: int, plain: bool) -> tuple[Any, Kept]:
     try:
-        value, end = parse_value(text, start)
+        value, end = parse_value(text, start, plain=plain)
     except BadData as problem:
-        if not is_kept:
-            raise
         try:
-            return Member(None, start, _LENIENT.raw_decode(text, start)[1], problem)
+            return None, Kept(start, _LENIENT.raw_decode(text, start)[1], problem)
         except (ValueError, RecursionError):
             raise problem from None
-    return Member(value, start, end)
+    return value, Kept(start, end)
 
 
 def parse_items(text: str, at: int, item: Deeper) -> tuple[list[Any], int]:
@@ -217,7 +237,7 @@ def parse_items(text: str, at: int, item: Deeper) -> tuple[list[Any], int]:
     if closes is not None and closes[1] == "]":
         return items, closes.end()
     while True:
-        value, end = item(text, _skip(text, at + 1))
+        value, end = item(text, skip_space(text, at + 1))
         items.append(value)
         follows = _NEXT.match(text, end)
         if follows is None or follows[1] == "}":
@@ -232,11 +252,12 @@ def check_end(text: str, end: int) -> None:
 
     Raises:  RemoteWireError.
     """
-    if end != len(text) and _skip(text, end) != len(text):
+    if end != len(text) and skip_space(text, end) != len(text):
         raise RemoteWireError(f"something follows the JSON value, at character {end}")
 
 
-def _skip(text: str, at: int) -> int:
+def skip_space(text: str, at: int) -> int:
+    """Where the next token begins."""
     space = _SPACE.match(text, at)
     assert space is not None, "no space at all is a match, too"
     return space.end()

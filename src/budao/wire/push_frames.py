@@ -6,6 +6,7 @@ checked in full; a key that is not known is passed over, so that a later version
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -14,11 +15,14 @@ from budao.model import LocalWireError, RemoteWireError, Wall
 from budao.push import Frame, FromClient, FromGateway, Hello, Kind, Message, Msg, Position, Problem, Pub
 from budao.wire.json_data import (
     BadData,
-    Member,
+    Kept,
     check_end,
     check_json_data,
+    is_plain,
     parse_json,
     parse_members,
+    parse_value,
+    skip_space,
     slice_of,
     utf8,
     write_json,
@@ -45,6 +49,12 @@ AT_DIGITS: Final = 3
 """`at` is told in seconds, to the millisecond."""
 TOKEN_CHARACTERS_MAX: Final = 8 * 1024
 HELLO_QUERY_CHARACTERS_MAX: Final = 6 * 1024
+
+_USUAL_MSG: Final = re.compile(
+    r'\{"type":"msg","channel":"(?P<channel>[^"\\\x00-\x1f]+)","epoch":"(?P<epoch>[^"\\\x00-\x1f]*)","seq":(?P<seq>0|[1-9][0-9]{0,17})'
+    r'(?:,"at":(?P<at>[1-9][0-9]{0,10}\.[0-9]{3}))?(?:,"id":"(?P<id>[^"\\\x00-\x1f]+)")?(?:,"trace":"(?P<trace>[0-9a-f-]+)")?,"data":'
+)
+"""How `encode_msg_json` writes most messages; read in one step, it takes a third of the time."""
 
 _Data = tuple[bytes, Kind, RemoteWireError | None]
 _NO_DATA: Final[_Data] = (b"", Kind.JSON, RemoteWireError("data: is missing"))
@@ -141,56 +151,65 @@ class _Json:
         return encode_msg_json(message)
 
     def decode(self, raw: bytes | memoryview) -> FromClient:
+        raw = bytes(raw)
         text = utf8(raw)
+        plain = is_plain(raw)
         if '"data' in text or "\\" in text:  # a key may be escaped
-            members, end = parse_members(text, kept="data")
-            check_end(text, end)
-            values: Map = {key: member.value for key, member in members.items()}
-            kind = kind_of(values)
-            return _pub(values, _json_data(text, members)) if kind == "pub" else _no_data(kind, values, members)
-        values = _object(parse_json(raw))
+            values, kept, end = parse_members(text, plain=plain, keep="data")
+        else:
+            value, end = parse_value(text, skip_space(text, 0), plain=plain)
+            values, kept = _object(value), None
+        check_end(text, end)
         kind = kind_of(values)
-        return _pub(values, None) if kind == "pub" else frame_from_client(kind, values)
+        if kind == "pub":
+            return _pub(values, _json_data(text, values, kept))
+        if kept is not None and kept.problem is not None:
+            raise kept.problem
+        return frame_from_client(kind, values)
 
     def decode_hello(self, raw: bytes | memoryview) -> tuple[Hello, str | None]:
-        values = _object(parse_json(raw))
-        return _hello_with_token(values)
+        return _hello_with_token(_object(parse_json(raw)))
 
     def decode_from_gateway(self, raw: bytes | memoryview) -> FromGateway:
+        raw = bytes(raw)
         text = utf8(raw)
-        members, end = parse_members(text)
+        plain = is_plain(raw)
+        usual = _USUAL_MSG.match(text)
+        if usual is not None:
+            start = usual.end()
+            _, end = parse_value(text, start, plain=plain)
+            if text[end:] == "}":
+                values = usual.groupdict()
+                values["seq"] = int(values["seq"])
+                values["at"] = None if values["at"] is None else float(values["at"])
+                return _msg(values, slice_of(text, start, end), Kind.JSON)
+        values, kept, end = parse_members(text, plain=plain, keep="data")
         check_end(text, end)
-        values: Map = {key: member.value for key, member in members.items()}
         kind = kind_of(values)
-        if kind != "msg":
-            return frame_from_gateway(kind, values)
-        data, kept, problem = _json_data(text, members) or _NO_DATA
-        assert problem is None, "nothing was kept that is wrong"
-        return _msg(values, data, kept)
+        if kind == "msg":
+            data, data_kind, problem = _json_data(text, values, kept)
+            if problem is not None:
+                raise problem
+            return _msg(values, data, data_kind)
+        if kept is not None and kept.problem is not None:
+            raise kept.problem
+        return frame_from_gateway(kind, values)
 
 
-def _json_data(text: str, members: Mapping[str, Member]) -> _Data | None:
-    found = members.get("data")
-    encoded = members.get("data64")
-    if encoded is None or encoded.value is None:
-        if found is None:
-            return None
-        if found.problem is not None:
-            return b"", Kind.JSON, found.problem
-        return slice_of(text, found.start, found.end), Kind.JSON, None
-    if found is not None:
+def _json_data(text: str, values: Mapping[str, Any], kept: Kept | None) -> _Data:
+    encoded = values.get("data64")
+    if encoded is None:
+        if kept is None:
+            return _NO_DATA
+        if kept.problem is not None:
+            return b"", Kind.JSON, kept.problem
+        return slice_of(text, kept.start, kept.end), Kind.JSON, None
+    if kept is not None:
         return b"", Kind.BYTES, BadData("data and data64 are both there")
     try:
-        return b64decode(encoded.value, validate=True), Kind.BYTES, None
+        return b64decode(encoded, validate=True), Kind.BYTES, None
     except (ValueError, TypeError):
         return b"", Kind.BYTES, BadData("data64 is not base64")
-
-
-def _no_data(kind: str, values: Map, members: Mapping[str, Member]) -> FromClient:
-    data = members.get("data")
-    if data is not None and data.problem is not None:
-        raise data.problem
-    return frame_from_client(kind, values)
 
 
 # -------------------------------------------------------------------------------------------------- msgpack
@@ -232,7 +251,7 @@ class _Msgpack:
         kind = kind_of(values)
         if kind != "msg":
             return frame_from_gateway(kind, values)
-        data, kept, problem = _unpacked_data(values) or _NO_DATA
+        data, kept, problem = _unpacked_data(values)
         if problem is not None:
             raise problem
         return _msg(values, data, kept)
@@ -247,9 +266,9 @@ def _packed_data(data: bytes, kind: Kind) -> object:
         raise LocalWireError(f"data that was published as JSON is not: {problem}") from problem
 
 
-def _unpacked_data(values: Map) -> _Data | None:
+def _unpacked_data(values: Map) -> _Data:
     if "data" not in values:
-        return None
+        return _NO_DATA
     value = values["data"]
     if isinstance(value, bytes):
         return value, Kind.BYTES, None
@@ -280,14 +299,14 @@ def _plain_pub(frame: Pub) -> Map:
     return values
 
 
-def _pub(values: Mapping[str, Any], found: _Data | None) -> Pub:
+def _pub(values: Mapping[str, Any], found: _Data) -> Pub:
     try:
         ref = whole_of(values, "ref", 1)
         channel = needed_text(values, "channel", CHANNEL_CHARACTERS_MAX)
         id_, trace = id_of(values), trace_of(values)
     except RemoteWireError as problem:
         raise RemoteWireError(f"pub.{problem}") from None
-    data, kind, wrong_data = found or _NO_DATA
+    data, kind, wrong_data = found
     if wrong_data is not None:
         raise FrameRefused(ref, Problem(why="bad-data", happened=str(wrong_data)))
     return Pub(ref=ref, channel=channel, data=data, kind=kind, id=id_, trace=trace)
