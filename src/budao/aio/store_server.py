@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from errno import EADDRINUSE
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from budao.aio.link import BEAT_S, Link
+from budao.aio.link import Link
+from budao.aio.reception import Reception, listen
 from budao.aio.security import check_exposure, check_token, is_token
 from budao.aio.store_durable import MIB, DurableStore, JournalPolicy
 from budao.model import Checks, LocalWireError, RemoteWireError
@@ -39,8 +37,6 @@ BATCHES_MAX: Final = 64
 """Batches told in one frame, at most."""
 PIECE_BYTES: Final = MIB
 """A piece of a page is cut when it is this long."""
-FULL_PAUSE_S: Final = 0.2
-WARN_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +103,7 @@ class StoreServer:
             wire.FRAME_BYTES_MAX, bounds.txn_bytes_max + parts * (2 * KEY_BYTES_MAX + 64) + 1024
         )
         self.sessions: set[_Session] = set()
-        self._listener: socket.socket | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._reception: Reception[_Session] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._told = 0
 
@@ -118,28 +113,26 @@ class StoreServer:
         return f"{'budao' if self.tls is None else 'budaos'}://{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        try:
-            self._listener = _listening(self.host, self.port)
-        except UnicodeError as problem:
-            happened = "that is no name of a host; give an address of this machine"
-            raise StoreRefused(f"listen on {self.host}:{self.port}", happened) from problem
-        except OSError as problem:
-            happened = problem.strerror or str(problem)
-            if problem.errno == EADDRINUSE:
-                happened = "another process listens there already; stop it, or choose another port"
-            raise StoreRefused(f"listen on {self.host}:{self.port}", happened) from problem
+        listener = listen(self.host, self.port, StoreRefused)
         try:
             await self.store.__aenter__()
         except BaseException:
-            self._listener.close()
+            listener.close()
             raise
-        self.port = self._listener.getsockname()[1]
+        self._reception = Reception(
+            listener,
+            connect=lambda: _Session(self),
+            tls=self.tls,
+            connections_max=self.policy.connections_max,
+            hello_s=self.policy.hello_s,
+            stop_s=self.policy.stop_s,
+            log=log,
+        )
+        self.port, self.sessions = self._reception.port, self._reception.clients
         self.store.name = self.name
         self._told = self.store.keeper.revision
         self.store.on_change = self._changed
-        self._accepting = asyncio.create_task(self._accept(self._listener))
-        self._own(self._accepting)
-        self._own(asyncio.create_task(self._beat()))
+        self._reception.open(self.name)
         return self
 
     async def __aexit__(
@@ -152,92 +145,15 @@ class StoreServer:
 
         It ends also if nobody waits for it any more.
         """
-        if self._listener is not None:
-            listener, self._listener = self._listener, None
-            self._closing = asyncio.create_task(self._close(listener))
+        if self._reception is not None:
+            reception, self._reception = self._reception, None
+            self._closing = asyncio.create_task(self._close(reception))
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
-    async def _close(self, listener: socket.socket) -> None:
-        self._accepting.cancel()
-        await asyncio.sleep(0)  # a task that never began could not send away who was accepted a moment ago
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        listener.close()
-        for session in self.sessions:
-            session.is_stopping = True
-        waiting = [answer for session in self.sessions for answer in session.waiting]
-        if waiting:
-            await asyncio.wait(waiting, timeout=self.policy.stop_s)
-        await asyncio.sleep(0)  # their answers are sent
-        sessions = tuple(self.sessions)
-        for session in sessions:
-            if session.is_known and not session.waiting:
-                # The client hangs up: if we did, with a request of its own still unread, TCP would drop the goodbye.
-                session.send(wire.Goodbye("it stops"))
-            else:  # whoever was not answered must not be told that nothing was done
-                session.link.close("the server stops")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.policy.stop_s):
-                for session in sessions:
-                    await session.gone.wait()
-        for session in sessions:
-            session.link.cut("the server stops")
+    async def _close(self, reception: Reception[_Session]) -> None:
+        await reception.close()
         await self.store.aclose()
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # ------------------------------------------------------------------------------------------- what runs here
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        warn_at = loop.time()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(listener)
-            except OSError as problem:  # most often there are no more descriptors
-                if loop.time() >= warn_at:  # it is tried five times a second, and can last
-                    warn_at = loop.time() + WARN_EVERY_S
-                    advice = "raise its limit of open files (`ulimit -n`), or connect fewer"
-                    said = problem.strerror
-                    log.warning(
-                        "%s: cannot accept: %s; %d are connected; %s", self.name, said, len(self.sessions), advice
-                    )
-                await asyncio.sleep(FULL_PAUSE_S)
-                continue
-            with suppress(OSError):  # it may have left already
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            session = _Session(self)
-            self.sessions.add(session)
-            self._own(asyncio.create_task(self._welcome(accepted, session)))
-
-    async def _welcome(self, accepted: socket.socket, session: _Session) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.policy.hello_s):
-                await loop.connect_accepted_socket(lambda: session.link, accepted, ssl=self.tls)
-                if len(self.sessions) > self.policy.connections_max:
-                    session.deny(f"{self.policy.connections_max} clients are connected", is_for_good=False)
-                await session.known.wait()
-        except TimeoutError:
-            session.link.cut(f"it did not say who it is within {self.policy.hello_s:g} s")
-            session.lost("")
-        except OSError:  # the handshake failed, or it has left already
-            session.lost("")
-        except BaseException:
-            session.link.cut("the server stops")
-            session.lost("")
-            raise
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            for session in tuple(self.sessions):
-                if session.is_known:
-                    session.link.beat(session.beat)
 
     def _changed(self) -> None:
         """Tells each watch that has something to say. The others have seen everything, too."""
@@ -281,7 +197,7 @@ class _Session:
         self.is_known = False
         self.is_stopping = False
         self.watches: dict[int, _Watch] = {}
-        self.waiting: set[asyncio.Future[Settled]] = set()
+        self.waiting: set[asyncio.Future[Any]] = set()
         self.searches: deque[tuple[int, wire.Search]] = deque()
         """What waits until the client has read what it asked for before."""
 
@@ -292,6 +208,9 @@ class _Session:
         self.send(wire.Denied(problem, is_for_good))
         self.link.close(problem)
         self.known.set()
+
+    def say_goodbye(self) -> None:
+        self.send(wire.Goodbye("it stops"))
 
     def beat(self) -> bytes:
         behind = any(watch.is_behind for watch in self.watches.values())
@@ -487,17 +406,3 @@ def _fitting(batches: tuple[Batch, ...]) -> tuple[Batch, ...]:
         if size > PIECE_BYTES and index:
             return batches[:index]
     return batches
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
