@@ -8,7 +8,8 @@ Late is not lost: an answer that comes late clears the lateness; only one that n
 counts as life, and costs one store: `pulse.is_heard = True`. The pulses lie on a ring of buckets, one for each tick, and one that
 was heard meanwhile is only laid on again, so a busy connection costs a visit per `quiet_s` and no ping at all.
 
-A connection that cannot answer (SSE) is sent something to read instead, and the kernel is asked whether it was taken.
+Before a ping counts as late, the kernel is asked: it knows whether the ping still waits behind other bytes that the peer is
+reading, and for a connection that cannot answer at all (SSE), whether it took what it was sent.
 """
 
 from __future__ import annotations
@@ -16,14 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 from random import Random
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from budao.model import Checks, Mono
 
 C = TypeVar("C")
-
-STALL_TICKS: Final = 3
-"""When so many ticks passed at once and more, this process stood still: they count as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +73,7 @@ class Pulse(Generic[C]):
         "due",
         "expected_s",
         "is_asked",
+        "is_excused",
         "is_heard",
         "is_lost",
         "is_mute",
@@ -87,9 +86,11 @@ class Pulse(Generic[C]):
         self.connection = connection
         self.is_heard = False
         self.is_mute = is_mute
-        """It cannot answer; the kernel is asked whether it took what was sent."""
+        """It cannot answer a ping: only the kernel can say whether it lives."""
         self.is_asked = False
         """The kernel was asked, and the next tick judges."""
+        self.is_excused = False
+        """It said that the peer reads, and that the ping still waits behind what it reads."""
         self.is_lost = False
         """Level 2."""
         self.late = 0
@@ -114,7 +115,11 @@ class SendPing(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class AskKernel(Generic[C]):
-    """Effect: if the kernel says that all that was sent to it was taken, set `pulse.is_heard`."""
+    """Effect: a ping is about to be late; ask whether that is a wonder.
+
+    Set `pulse.is_excused` where the ping still waits behind bytes that the peer is reading. For a mute one, set `pulse.is_heard` where
+    the peer's kernel took what it was sent.
+    """
 
     pulse: Pulse[C]
 
@@ -148,8 +153,8 @@ Effect = SendPing[C] | AskKernel[C] | Degrade[C] | Restore[C] | EndSilent[C]
 class Heartbeats(Generic[C]):
     """The pulses of all connections of a gateway.
 
-    The machine counts in ticks of its own, and counts no tick while it was not woken: whatever came while this process stood
-    still lies unread in a socket, and its sender is not to blame.
+    The machine counts ticks, and no more than one for each time it is woken: whatever came while this process stood still lies
+    unread in a socket, and its sender is not to blame.
 
     Cost: per connection one object of about 200 bytes; a visit per `quiet_s`, and one per ping.
     """
@@ -173,17 +178,15 @@ class Heartbeats(Generic[C]):
         self.silent = 0
         """Connections that ended in silence."""
         self.stalled_s = 0.0
-        """How long this process stood still in all, as far as it was noticed here."""
+        """How much later than due the ticks were in all, where that was more than a tick."""
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, connection: C, *, is_mute: bool = False) -> Pulse[C]:
+    def add(self, pulse: Pulse[C]) -> None:
         """A connection that was just opened. Its first quiet span is anything from half to whole, to spread those of a storm."""
-        pulse = Pulse(connection, is_mute=is_mute)
         self._count += 1
         self._lay(pulse, self.policy.quiet_s * self._rng.uniform(0.5, 1.0))
-        return pulse
 
     def remove(self, pulse: Pulse[C]) -> None:
         """It ended. Doing so twice is fine."""
@@ -197,32 +200,30 @@ class Heartbeats(Generic[C]):
             self._lay(pulse, 0.0)
 
     def wake_at(self) -> Mono | None:
-        """When the next tick is, while there is anything to watch."""
-        if not self._count:
-            return None
-        return Mono((self._told or 0.0) + self.policy.tick_s)
+        """When the next tick is; None before the first, which is due at once."""
+        return None if self._told is None else Mono(self._told + self.policy.tick_s)
 
     def wake(self, now: Mono) -> list[Effect[C]]:
         """What is to be done now. Call it each tick, or as near to that as can be."""
-        told, tick_s = self._told, self.policy.tick_s
-        if told is None:
-            told = self._told = Mono(now - tick_s)
-        passed = int((now - told) / tick_s + 1e-6)
-        if passed <= 0:
+        tick_s = self.policy.tick_s
+        passed_s = tick_s if self._told is None else now - self._told
+        if passed_s < tick_s / 2:
             return []
-        if passed > STALL_TICKS:
-            self.stalled_s += (passed - 1) * tick_s
-            self._told, passed = now, 1
+        if self._told is None or passed_s >= 2 * tick_s:
+            self._told = now
+            self.stalled_s += passed_s - tick_s
         else:
-            self._told = Mono(told + passed * tick_s)
+            self._told = Mono(self._told + tick_s)
+        self._tick = tick = self._tick + 1
+        index = tick % len(self._buckets)
+        bucket = self._buckets[index]
         effects: list[Effect[C]] = []
-        for _ in range(passed):
-            self._tick += 1
-            index = self._tick % len(self._buckets)
-            bucket = self._buckets[index]
-            if bucket:
-                self._buckets[index] = {}
-                for pulse in bucket:
+        if bucket:
+            self._buckets[index] = {}
+            for pulse in bucket:
+                if pulse.due > tick:  # a round of the ring too early
+                    self._buckets[pulse.due % len(self._buckets)][pulse] = None
+                else:
                     self._visit(pulse, effects)
         return effects
 
@@ -233,9 +234,7 @@ class Heartbeats(Generic[C]):
         self._buckets[due % len(self._buckets)][pulse] = None
 
     def _visit(self, pulse: Pulse[C], effects: list[Effect[C]]) -> None:
-        if pulse.due > self._tick:  # a round of the ring too early
-            self._buckets[pulse.due % len(self._buckets)][pulse] = None
-        elif pulse.is_heard:
+        if pulse.is_heard:
             self._lives(pulse, effects)
         elif pulse.since is None:
             pulse.since = self._tick
@@ -244,7 +243,7 @@ class Heartbeats(Generic[C]):
             self._waited(pulse, effects)
 
     def _lives(self, pulse: Pulse[C], effects: list[Effect[C]]) -> None:
-        pulse.is_heard = pulse.is_asked = False
+        pulse.is_heard = pulse.is_asked = pulse.is_excused = False
         pulse.since = None
         pulse.late = 0
         if pulse.is_lost:
@@ -262,15 +261,20 @@ class Heartbeats(Generic[C]):
         wait_s = policy.late_s
         if pulse.is_lost:
             wait_s = max(wait_s, min(policy.again_max_s, wait_s * 2.0 ** min(30, pulse.late - policy.late_max)))
-        self._lay(pulse, wait_s + pulse.expected_s)
+        self._lay(pulse, wait_s + pulse.expected_s - policy.tick_s)
 
     def _waited(self, pulse: Pulse[C], effects: list[Effect[C]]) -> None:
-        if pulse.is_mute and not pulse.is_asked:
+        if not pulse.is_asked:
             pulse.is_asked = True
             effects.append(AskKernel(pulse))
             self._lay(pulse, 0.0)
             return
         pulse.is_asked = False
+        if pulse.is_excused:
+            pulse.is_excused = False
+            pulse.since = self._tick
+            self._lay(pulse, self.policy.late_s + pulse.expected_s - self.policy.tick_s)
+            return
         pulse.late += 1
         self.late += 1
         policy = self.policy

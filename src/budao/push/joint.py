@@ -6,14 +6,13 @@ the kernel sends again what was not acknowledged, so there is a path and it is b
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
 
 from budao.model import Checks, Mono
 
-C = TypeVar("C", bound=Hashable)
+C = TypeVar("C")
 
 
 class Treatment(Enum):
@@ -96,7 +95,7 @@ class Release(Generic[C]):
     connection: C
 
 
-Effect = Cut[C] | Park[C] | PauseCatchUp[C] | Release[C]
+JointEffect = Cut[C] | Park[C] | PauseCatchUp[C] | Release[C]
 
 
 _STRENGTH: Final = {Treatment.NONE: 0, Treatment.BACK_OFF: 1, Treatment.PARK: 2, Treatment.CUT: 3}
@@ -150,8 +149,9 @@ class Joint(Generic[C]):
     def is_doubtful(self, connection: C) -> bool:
         return connection in self._doubts
 
-    def in_doubt(self) -> tuple[C, ...]:
-        return tuple(self._doubts)
+    def is_held(self, connection: C) -> bool:
+        """Whether it is parked, or pauses."""
+        return self.treatment_of(connection) is not Treatment.NONE
 
     def tell(
         self,
@@ -161,7 +161,7 @@ class Joint(Generic[C]):
         lost: bool | None = None,
         blocked: bool | None = None,
         retrying: bool | None = None,
-    ) -> tuple[Effect[C], ...]:
+    ) -> tuple[JointEffect[C], ...]:
         """What is true of a connection now. None: as it was."""
         doubt = self._doubts.get(connection)
         if doubt is None:
@@ -185,18 +185,18 @@ class Joint(Generic[C]):
         """When time alone may change something. It may be too early, never too late."""
         return self._wake_at if self._due else None
 
-    def wake(self, now: Mono) -> tuple[Effect[C], ...]:
+    def wake(self, now: Mono) -> tuple[JointEffect[C], ...]:
         """What time alone has changed."""
         if not self._due or self._wake_at is None or now < self._wake_at:
             return ()
-        effects: tuple[Effect[C], ...] = ()
+        effects: tuple[JointEffect[C], ...] = ()
         for connection, doubt in tuple(self._due.items()):
             if doubt.due is not None and now >= doubt.due:
                 effects += self._judge(connection, doubt, now)
         self._wake_at = min((doubt.due for doubt in self._due.values() if doubt.due is not None), default=None)
         return effects
 
-    def _judge(self, connection: C, doubt: _Doubt, now: Mono) -> tuple[Effect[C], ...]:
+    def _judge(self, connection: C, doubt: _Doubt, now: Mono) -> tuple[JointEffect[C], ...]:
         rule = next((each for each in self.rules if each.fits(doubt.lost, doubt.blocked, doubt.retrying)), None)
         if rule is None or rule.treatment is Treatment.NONE:
             return self._well(connection, doubt, now)
@@ -221,7 +221,7 @@ class Joint(Generic[C]):
             return (Cut(connection),)
         return (Park(connection) if rule.treatment is Treatment.PARK else PauseCatchUp(connection),)
 
-    def _well(self, connection: C, doubt: _Doubt, now: Mono) -> tuple[Effect[C], ...]:
+    def _well(self, connection: C, doubt: _Doubt, now: Mono) -> tuple[JointEffect[C], ...]:
         doubt.ill_since = None
         if doubt.treatment is Treatment.NONE:
             self.forget(connection)
