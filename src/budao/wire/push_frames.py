@@ -361,3 +361,11 @@ def parse_hello_query(text: str) -> Hello:
 def format_hello_query(hello: Hello) -> str:
     """A hello for `?hello=`."""
     return urlsafe_b64encode(JSON.encode(hello)).rstrip(b"=").decode()
+
+
+def format_hello(codec: Codec, hello: Hello, token: str | None) -> bytes:
+    """The first frame of a connection that has no head, with the token in it: what `decode_hello` reads."""
+    if token is None:
+        return codec.encode(hello)
+    values = {**plain_frame(hello), "token": token}
+    return write_json(values) if codec.is_text else pack(values)
