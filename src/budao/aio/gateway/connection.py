@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from budao.model import Wall
 from budao.push import BY_WHY, Bye, FromGateway, Move, Pulse
 
 if TYPE_CHECKING:
@@ -104,12 +105,17 @@ class Connection(asyncio.Protocol):
         self.gateway.opened(self)
 
     def send(self, frame: FromGateway) -> None:
-        """A frame for this one. Who makes frames and reads no answers is read no further."""
+        """A frame for this one, at once."""
         if self.is_over:
             return
         self.write(self.encoding.frame(frame))
-        if self.holds & FULL and self.queued_bytes() > 2 * self.gateway.policy.write_high_bytes:
-            self.transport.pause_reading()  # type: ignore[union-attr]
+        if self.holds & FULL:
+            self.relieve()
+
+    def relieve(self) -> None:
+        """Who makes us write and reads nothing is read no further itself, until it has read."""
+        if self.transport is not None and self.queued_bytes() > 2 * self.gateway.policy.write_high_bytes:
+            self.transport.pause_reading()
 
     def park(self) -> None:
         """Write it nothing of its channels until `unpark`; they go past it, within the bounds of a slow reader."""
@@ -141,11 +147,15 @@ class Connection(asyncio.Protocol):
         self.let_go()
 
     def let_go(self) -> None:
+        """The goodbye is written: what comes after it."""
+        self.hang_up()
+
+    def hang_up(self) -> None:
         """Close the transport once everything is sent, and cut it if that takes too long."""
-        assert self.transport is not None, "it began"
-        self.transport.close()
-        if self.queued_bytes():
-            self.gateway.cut_later(self)
+        if self.transport is not None:
+            self.transport.close()
+            if self.queued_bytes():
+                self.gateway.cut_later(self)
 
     def goodbye(self, bye: Bye) -> bytes:
         """The last bytes."""
@@ -159,6 +169,14 @@ class Connection(asyncio.Protocol):
         self.is_over = True
         self.gateway.hub.leave(self)
         self.transport.abort()
+
+    def wake_at(self) -> Wall | None:
+        """When its grant runs out; None for never."""
+        return None
+
+    def expire(self, _: Wall) -> None:
+        """Its grant ran out."""
+        self.close("expired", detail="the token is no longer good; come back with a new one")
 
     # -------------------------------------------------------------------------------- to be moved to a process
 
@@ -191,10 +209,9 @@ class Connection(asyncio.Protocol):
         self.gateway.hub.hold(self, FULL)
 
     def resume_writing(self) -> None:
-        if self.is_over:
-            return
-        self.transport.resume_reading()  # type: ignore[union-attr]
-        self.gateway.hub.release(self, FULL)
+        if self.transport is not None and not self.is_over:
+            self.transport.resume_reading()
+            self.gateway.hub.release(self, FULL)
 
     def connection_lost(self, problem: Exception | None) -> None:
         self.is_over = True

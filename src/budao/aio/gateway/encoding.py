@@ -1,7 +1,8 @@
 """What each kind of connection is sent, in bytes: one `Encoding` for all connections of a kind.
 
 A message is encoded once for each encoding, whoever reads it, and the bytes stay with the message in its ring for those who
-catch up. Encodings are values that are compared by identity: the hub keeps its readers by them.
+catch up. Encodings are values that are compared by identity: the hub keeps its readers by them. Another protocol adds its own, with
+the label of `metrics.TRANSPORTS` that it is counted under.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from budao.push import FromGateway, Recent, Message, Ping
-from budao.wire import push_frames, sse, websocket
-from budao.wire.framing import frame as tcp_frame
-
-Encode = Callable[[FromGateway], bytes]
+from budao.push import FromGateway, Message, Ping, Recent
+from budao.wire import deflate, framing, push_frames, websocket
 
 
 class Encoding:
-    """How the frames of a gateway look to connections of one kind. `transport` is the label it is counted under."""
+    """How the frames of a gateway look to connections of one kind."""
 
     __slots__ = ("_frame", "_message", "beat", "name", "transport")
 
     def __init__(
-        self, name: str, transport: str, message: Callable[[Message], bytes], frame: Encode, beat: bytes
+        self,
+        name: str,
+        transport: str,
+        *,
+        message: Callable[[Message], bytes],
+        frame: Callable[[FromGateway], bytes],
+        beat: bytes,
     ) -> None:
         self.name = name
         self.transport = transport
@@ -35,20 +39,56 @@ class Encoding:
         """A frame for one connection."""
         return self._frame(frame)
 
-    def messages(self, kept: Sequence[Recent]) -> bytes:
+    def messages(self, recent: Sequence[Recent]) -> bytes:
         """Messages for any number of connections.
 
         Cost:    the first time, one encoding for each message; after that, a lookup for each and one join.
         """
-        if len(kept) == 1:
-            return self._one(kept[0])
-        return b"".join([self._one(each) for each in kept])
+        if len(recent) == 1:
+            return self._one(recent[0])
+        return b"".join([self._one(each) for each in recent])
 
-    def _one(self, kept: Recent) -> bytes:
-        found = kept.frames.get(self)
+    def _one(self, recent: Recent) -> bytes:
+        found = recent.frames.get(self)
         if found is None:
-            found = kept.frames[self] = self._message(kept.message)
+            found = recent.frames[self] = self._message(recent.message)
         return found
 
     def __repr__(self) -> str:
         return f"<encoding {self.name}>"
+
+
+def _websocket(codec: push_frames.Codec, *, deflates: bool = False) -> Encoding:
+    opcode = websocket.TEXT if codec.is_text else websocket.BINARY
+    encode, encode_msg, wrap, compress = codec.encode, codec.encode_msg, websocket.frame, deflate.compress
+
+    def message(message: Message) -> bytes:
+        return wrap(opcode, encode_msg(message))
+
+    def frame(frame: FromGateway) -> bytes:
+        return wrap(opcode, encode(frame))
+
+    def compressed(message: Message) -> bytes:
+        return wrap(opcode, compress(encode_msg(message)), rsv1=True)
+
+    name = f"{codec.subprotocol}{' deflated' if deflates else ''}"
+    return Encoding(name, "ws", message=compressed if deflates else message, frame=frame, beat=frame(Ping()))
+
+
+def _tcp(codec: push_frames.Codec) -> Encoding:
+    encode, encode_msg, wrap = codec.encode, codec.encode_msg, framing.frame
+    return Encoding(
+        "tcp",
+        "tcp",
+        message=lambda message: wrap(encode_msg(message)),
+        frame=lambda frame: wrap(encode(frame)),
+        beat=wrap(encode(Ping())),
+    )
+
+
+WS_JSON: Final = _websocket(push_frames.JSON)
+WS_MSGPACK: Final = _websocket(push_frames.MSGPACK)
+WS_JSON_DEFLATED: Final = _websocket(push_frames.JSON, deflates=True)
+WS_MSGPACK_DEFLATED: Final = _websocket(push_frames.MSGPACK, deflates=True)
+"""Without context takeover, so that a message is compressed once for everybody."""
+TCP: Final = _tcp(push_frames.MSGPACK)

@@ -29,11 +29,11 @@ from budao.push import (
     Gap,
     Hole,
     Jumped,
-    Recent,
     Message,
     Missing,
     Position,
     Problem,
+    Recent,
     Ring,
     Slow,
     Stretch,
@@ -224,18 +224,17 @@ class Hub:
             self.catch_up(connection, write)
 
     def catch_up(self, connection: Connection, write: Callable[[bytes], object] | None = None) -> None:
-        """Sends what follows its places, up to `catch_up_bytes`; the rest comes in the next turn."""
+        """Sends what follows its places, about `catch_up_bytes`; the rest comes in the next turn."""
         if connection.is_over or connection.holds:
             return
         budget = self.policy.catch_up_bytes
         for channel, lag in tuple(connection.places.items()):
             if lag is not None and not lag.is_reading and not lag.is_standing:
                 budget = self._pump(connection, channel, lag, connection.write if write is None else write, budget)
-                if connection.holds or connection.is_over:
-                    return
                 if budget <= 0:
-                    self._turns[connection] = None
-                    self.later()
+                    if budget == 0:
+                        self._turns[connection] = None
+                        self.later()
                     return
 
     def turn(self) -> None:
@@ -490,6 +489,7 @@ class Hub:
     def _pump(
         self, connection: Connection, channel: Channel, lag: Lag, write: Callable[[bytes], object], budget: int
     ) -> int:
+        """The value is what is left of the budget; below 0 if it can take nothing more for now."""
         ring = channel.ring
         assert ring is not None, "who lags has a channel that is known"
         if lag.missing is not None:
@@ -509,8 +509,8 @@ class Hub:
             self._count(connection, len(kept))
             lag.place = kept[-1].message.position
             lag.mark = kept[-1].total_bytes
-            budget -= len(data)
-        return budget
+            budget = max(0, budget - len(data))
+        return -1 if connection.holds else budget
 
     def _ask(self, connection: Connection, channel: Channel, lag: Lag) -> None:
         lag.is_reading = True

@@ -1,0 +1,455 @@
+"""The gateway: what listens, what is open, and what holds the parts together.
+
+Parts that are not needed to deliver plug in as a `Watcher`, which is told what happens to connections (health, presence, moving),
+or as one of the callables below: `redeem` (tickets), `refusal` (pacing), `controls` (by name, for `/v1/control/…` and the control
+socket), `presence`. For a take-over it is the `House` of `movable.py`: `listening`, `about`, `pause_accepting`, `adopt` and so on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from random import SystemRandom
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from budao.aio.channel_log import ChannelLog
+from budao.aio.gateway import listening
+from budao.aio.gateway.access import Access
+from budao.aio.gateway.beats import Beats
+from budao.aio.gateway.connection import Connection
+from budao.aio.gateway.door import Door
+from budao.aio.gateway.feeding import Feeding
+from budao.aio.gateway.hub import Hub
+from budao.aio.gateway.metrics import GatewayMetrics
+from budao.aio.gateway.movable import Listening
+from budao.aio.gateway.policy import BEATS_S, GatewayPolicy
+from budao.aio.gateway.publisher import Publisher
+from budao.aio.gateway.tcp import TcpConnection
+from budao.aio.security import check_exposure, is_loopback
+from budao.model import Mono, Wall
+from budao.push import ChannelRules, Grant, Open, Problem, SessionPolicy
+from budao.wire.http1 import HeadPolicy
+
+log = logging.getLogger("budao.gateway")
+
+TICK_S: Final = 0.25
+SWEEP_TICKS: Final = 4
+COME_BACK_S: Final = 2.0
+"""What somebody is told who finds this gateway full."""
+UNTIL_MAX: Final = 10 * 365 * 86_400.0
+MISTAKES_TOLD: Final = 20
+"""Tracebacks in a log for each kind of mistake."""
+
+
+class Watcher(Protocol):
+    """Somebody who is told what happens to connections. Quickly: nothing here may wait, or take long."""
+
+    def opened(self, connection: Connection) -> None:
+        """It is live, and may be written to. It has not said who it is."""
+
+    def welcomed(self, connection: Connection) -> None:
+        """It has been welcomed, and reads."""
+
+    def joined(self, connection: Connection, channel: str, *, presence: bool) -> None:
+        """It reads another channel."""
+
+    def left(self, connection: Connection, channel: str) -> None:
+        """It has unsubscribed."""
+
+    def heard(self, connection: Connection, number: int) -> None:
+        """It answered the ping of this number."""
+
+    def promoted(self, connection: Connection) -> None:
+        """It was a standby, and flows now."""
+
+    def ended(self, connection: Connection) -> None:
+        """It is gone; `connection.why` says how."""
+
+
+class Gateway:
+    """A gateway over a log, as an async context manager. With port 0 the system chooses; see `port` and `tcp_port`.
+
+    Raises:  BadSettings for a host beyond loopback without TLS and keys. On entering: OSError if it cannot listen.
+    """
+
+    def __init__(
+        self,
+        channel_log: ChannelLog,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tcp_port: int | None = None,
+        policy: GatewayPolicy | None = None,
+        session_policy: SessionPolicy | None = None,
+        access: Access | None = None,
+        tls: ssl.SSLContext | None = None,
+        rules: ChannelRules | None = None,
+        name: str = "",
+        peers: Sequence[str] = (),
+        inherited: Sequence[Listening] = (),
+    ) -> None:
+        self.access = Access() if access is None else access
+        check_exposure(host, tls=tls is not None, token=self.access.keys is not None)
+        self.log = channel_log
+        self.host = host
+        self.port = port
+        self.tcp_port = tcp_port
+        self.tls = tls
+        self.policy = GatewayPolicy() if policy is None else policy
+        self.session_policy = SessionPolicy(beat_min_s=BEATS_S[0]) if session_policy is None else session_policy
+        self.rules = ChannelRules() if rules is None else rules
+        self._dice = SystemRandom()
+        self.name = name or f"gateway-{self._dice.getrandbits(24):06x}"
+        self.peers = tuple(peers)
+        self.head_policy = HeadPolicy(
+            head_bytes_max=self.policy.head_bytes_max,
+            target_bytes_max=min(HeadPolicy().target_bytes_max, self.policy.head_bytes_max),
+            body_bytes_max=self.policy.body_bytes_max,
+            early_bytes_max=max(HeadPolicy().early_bytes_max, self.session_policy.frame_bytes_max),
+        )
+        self.metrics = GatewayMetrics(gateway=self.name)
+        self.metrics.before_scrape(self._measure)
+        self.shows_metrics = is_loopback(host)
+        self.connections: dict[Connection, None] = {}
+        """All that are open, and more than a request."""
+        self.doors: dict[Door, None] = {}
+        """Those that are no more than a request, so far."""
+        self.watchers: list[Watcher] = []
+        self.controls: dict[str, Callable[[Mapping[str, Any]], tuple[int, Mapping[str, Any]]]] = {}
+        """By verb: takes the JSON of a body, and answers with a status and JSON."""
+        self.redeem: Callable[[str, str | None], Grant | str] = lambda _, __: "this gateway takes no tickets"
+        """What a ticket grants to a session, or why nothing."""
+        self.presence: Callable[[str], Sequence[str] | None] = lambda _: None
+        """Who reads a channel; None where that is not kept."""
+        self.pace: Callable[[], Problem | None] = lambda: None
+        """Why a newcomer has to come later, if it does."""
+        self.is_leaving = False
+        """It drains or stops: it is not ready, and nobody is welcome."""
+        self.started_at = Wall(time.time())
+        self._inherited = tuple(inherited)
+        self._listeners: list[listening.Listener] = []
+        self._expected: dict[Connection, float] = {}
+        self._expiring: dict[int, dict[Connection, None]] = {}
+        self._cutting: dict[Connection | Door, float] = {}
+        self._mistakes: dict[str, int] = {}
+        self._connections_max = self.policy.connections_max
+        self._stopping: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+        """It is leaving, and nobody is here any more."""
+
+    # ------------------------------------------------------------------------------------------ begin and end
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self.now: Callable[[], Mono] = loop.time  # type: ignore[assignment]
+        self.wall: Callable[[], Wall] = time.time  # type: ignore[assignment]
+        self.hub = Hub(self.policy, self.rules, self.metrics, now=loop.time, wall=time.time)
+        self.feeding = Feeding(self.hub, self.log)
+        self.publisher = Publisher(self.log, self.policy, self.metrics)
+        self.beats = Beats()
+        self._connections_max = min(self.policy.connections_max, listening.connections_possible())
+        if self._connections_max < self.policy.connections_max:
+            log.warning(
+                "%s: open files are limited to %d connections; raise `ulimit -n`", self.name, self._connections_max
+            )
+        try:
+            await self._listen()
+        except BaseException:
+            for listener in self._listeners:
+                listener.close()
+            raise
+        self.feeding.start()
+        self._ticks = 0
+        self._ticking = loop.call_later(TICK_S, self._tick)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Takes nothing new, answers what is under way, tells everybody to come back elsewhere, and lets go.
+
+        It ends also if nobody waits for it any more.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._close())
+        await asyncio.shield(self._stopping)
+
+    async def _close(self) -> None:
+        self.is_leaving = True
+        for listener in self._listeners:
+            listener.close()
+        await self.publisher.aclose(self.policy.stop_s)
+        self.send_away(self.policy.stop_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.policy.stop_s):
+                await self._empty.wait()
+        for connection in tuple(self.connections):
+            connection.cut("going-away")
+        for door in tuple(self.doors):
+            door.cut("going-away")
+        self._ticking.cancel()
+        self.beats.close()
+        await self.feeding.aclose()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):  # what was cut says so in the next turns of the loop
+                await self._empty.wait()
+
+    async def _listen(self) -> None:
+        factories: Mapping[str, Callable[[], asyncio.Protocol]] = {
+            "http": lambda: Door(self),
+            "tcp": lambda: TcpConnection(self),
+        }
+        found = list(self._inherited)
+        if not any(each.kind == "http" for each in found):
+            found.append(listening.bind("http", self.host, self.port, self.policy.backlog, is_tls=self.tls is not None))
+        if self.tcp_port is not None and not any(each.kind == "tcp" for each in found):
+            found.append(
+                listening.bind("tcp", self.host, self.tcp_port, self.policy.backlog, is_tls=self.tls is not None)
+            )
+        for each in found:
+            listener = listening.Listener(self.name, each, factories[each.kind], self.policy.backlog, self.tls)
+            self._listeners.append(listener)
+            if each.kind == "http":
+                self.port = listener.port
+            else:
+                self.tcp_port = listener.port
+        for listener in self._listeners:
+            await listener.open()
+
+    @property
+    def url(self) -> str:
+        """Where it is, for clients."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    # ------------------------------------------------------------------------------------------- as it is seen
+
+    def unready(self) -> list[str]:
+        """Why nobody new should be sent here; empty if they may come."""
+        problems = []
+        if self.is_leaving:
+            problems.append("it is leaving")
+        if self.feeding.problem:
+            problems.append(f"the log {self.log.name}: {self.feeding.problem}")
+        if self._is_full():
+            problems.append(f"{self._connections_max} connections are open, and that is the bound")
+        return problems
+
+    def refusal(self) -> Problem | None:
+        """Why a newcomer is not welcome now."""
+        if self.is_leaving:
+            return Problem(why="going-away", happened="this gateway is leaving; go to another one")
+        return self.pace()
+
+    def come_back_s(self) -> float:
+        """When somebody who was sent away may try again: not all at the same time."""
+        return COME_BACK_S * (0.5 + self._dice.random())
+
+    def beat_for(self, wish_s: float) -> float:
+        """The beat that a wish gets; 0 wishes nothing in particular."""
+        policy = self.session_policy
+        wanted = wish_s if wish_s > 0 else policy.beat_s
+        return min(max(wanted, policy.beat_min_s), policy.beat_max_s)
+
+    def new_name(self) -> str:
+        """A name for a session, which nobody can guess."""
+        return f"{self._dice.getrandbits(64):016x}"
+
+    def _is_full(self) -> bool:
+        return len(self.connections) + len(self.doors) >= self._connections_max
+
+    def _measure(self, metrics: GatewayMetrics) -> None:
+        hub = self.hub
+        metrics.channels = len(hub.channels)
+        metrics.ring_bytes = sum(each.ring.bytes for each in hub.channels.values() if each.ring is not None)
+        metrics.outbox_bytes = sum(each.queued_bytes() for each in self.connections)
+        metrics.subscriptions = sum(len(each.places) for each in self.connections)
+        metrics.lagging = sum(1 for each in self.connections if each.holds)
+        metrics.log_up = int(not self.feeding.problem)
+        metrics.draining = int(self.is_leaving)
+
+    # ------------------------------------------------------------------------------- what connections tell it
+
+    def arrived(self, newcomer: Door | Connection) -> bool:
+        """Somebody is connected; False if there is no room."""
+        if isinstance(newcomer, Door):
+            has_room = not self._is_full()
+            self.doors[newcomer] = None
+        else:
+            has_room = len(self.connections) + len(self.doors) <= self._connections_max and not self.is_leaving
+        if not has_room:
+            self.metrics.count_error("full")
+        return has_room
+
+    def left_door(self, door: Door) -> None:
+        """A door is gone, or has become something else."""
+        self.doors.pop(door, None)
+        self._cutting.pop(door, None)
+        if self.is_leaving:
+            self._look_around()
+
+    def opened(self, connection: Connection) -> None:
+        """It is live."""
+        self.connections[connection] = None
+        counted = self.metrics.transports[connection.encoding.transport]
+        counted.connections += 1
+        counted.opened += 1
+        for watcher in self.watchers:
+            watcher.opened(connection)
+
+    def expect(self, connection: Connection, within_s: float) -> None:
+        """It says who it is within so many seconds, or it is ended."""
+        self._expected[connection] = self._loop.time() + within_s
+
+    def expect_no_more(self, connection: Connection) -> None:
+        """It has said it."""
+        self._expected.pop(connection, None)
+
+    def welcomed(self, connection: Connection, effect: Open) -> None:
+        """A session is open."""
+        wake_at = connection.wake_at()
+        self.reads(connection, effect.beat_s, is_resumed=effect.is_resumed, until=wake_at)
+
+    def reads(self, connection: Connection, beat_s: float, *, is_resumed: bool, until: Wall | None) -> None:
+        """It reads from now on."""
+        self._expected.pop(connection, None)
+        self.beats.add(connection, beat_s)
+        self.metrics.resumed += is_resumed
+        if until is not None and until < self.started_at + UNTIL_MAX:
+            self._expiring.setdefault(int(until) + 1, {})[connection] = None
+        for watcher in self.watchers:
+            watcher.welcomed(connection)
+
+    def joined(self, connection: Connection, channel: str, *, presence: bool) -> None:
+        """It reads another channel."""
+        for watcher in self.watchers:
+            watcher.joined(connection, channel, presence=presence)
+
+    def left(self, connection: Connection, channel: str) -> None:
+        """It reads a channel no longer."""
+        for watcher in self.watchers:
+            watcher.left(connection, channel)
+
+    def heard(self, connection: Connection, number: int) -> None:
+        """It answered a ping."""
+        for watcher in self.watchers:
+            watcher.heard(connection, number)
+
+    def promoted(self, connection: Connection) -> None:
+        """A standby flows."""
+        for watcher in self.watchers:
+            watcher.promoted(connection)
+
+    def ended(self, connection: Connection) -> None:
+        """It is gone."""
+        if self.connections.pop(connection, 0) == 0:
+            return
+        self.beats.remove(connection)
+        self._expected.pop(connection, None)
+        self._cutting.pop(connection, None)
+        until = connection.wake_at()
+        if until is not None:
+            slot = self._expiring.get(int(until) + 1)
+            if slot is not None:
+                slot.pop(connection, None)
+                if not slot:
+                    del self._expiring[int(until) + 1]
+        metrics = self.metrics
+        metrics.transports[connection.encoding.transport].connections -= 1
+        if connection.why in metrics.errors:
+            metrics.count_error(connection.why)
+        metrics.count_end(connection.why or "cut")
+        for watcher in self.watchers:
+            watcher.ended(connection)
+        if self.is_leaving:
+            self._look_around()
+
+    def _look_around(self) -> None:
+        if not self.connections and not self.doors:
+            self._empty.set()
+
+    def cut_later(self, connection: Connection | Door) -> None:
+        """It is ending, and is cut if that takes too long."""
+        self._cutting.setdefault(connection, self._loop.time() + self.policy.close_s)
+
+    def mistake(self, connection: Connection | Door, problem: Exception) -> None:
+        """Something went wrong that should not have: this connection ends, told once in the log, and nobody else notices."""
+        self.metrics.count_error("mistake")
+        kind = type(problem).__name__
+        count = self._mistakes[kind] = self._mistakes.get(kind, 0) + 1
+        if count <= MISTAKES_TOLD:
+            log.error("%s: a connection ends for a mistake of the gateway", self.name, exc_info=problem)
+        try:
+            if isinstance(connection, Connection):
+                connection.close("mistake", after_s=COME_BACK_S)
+        except Exception as again:  # noqa: BLE001 - it is cut
+            log.debug("and it could not be told: %s", again)
+        else:
+            if isinstance(connection, Connection):
+                return
+        connection.cut("mistake")
+
+    # -------------------------------------------------------------------------------------------------- time
+
+    def _tick(self) -> None:
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        now = self._loop.time()
+        for door in [each for each in self.doors if each.due <= now]:
+            door.late()
+        for late in [each for each, due in self._cutting.items() if due <= now]:
+            del self._cutting[late]
+            late.cut("cut")
+        for connection in [each for each, due in self._expected.items() if due <= now]:
+            del self._expected[connection]
+            self.metrics.count_error("timeout")
+            connection.close("silent", detail="no hello came in time")
+        self._ticks += 1
+        if self._ticks % SWEEP_TICKS == 0:
+            self.hub.sweep()
+            wall = Wall(time.time())
+            for second in [each for each in self._expiring if each <= wall]:
+                for connection in tuple(self._expiring.pop(second)):
+                    connection.expire(wall)
+            for listener in self._listeners:
+                listener.look()
+
+    # -------------------------------------------------------------------------------------- House of movable.py
+
+    def listening(self) -> Sequence[Listening]:
+        """Its listeners; the sockets stay its own."""
+        return [each.listening for each in self._listeners]
+
+    def about(self) -> Mapping[str, Any]:
+        """What a successor goes on with."""
+        return {"name": self.name, "started_at": float(self.started_at)}
+
+    def pause_accepting(self) -> None:
+        """Newcomers wait in the kernel."""
+        for listener in self._listeners:
+            listener.pause()
+
+    async def resume_accepting(self) -> None:
+        """They are let in again."""
+        for listener in self._listeners:
+            await listener.open()
+
+    def send_away(self, within_s: float) -> None:
+        """Tells everybody to come back now, here or elsewhere; who has not gone after so many seconds is cut."""
+        self.is_leaving = True
+        self._look_around()
+        due = self._loop.time() + within_s
+        for connection in tuple(self.connections):
+            with suppress(Exception):
+                connection.close("going-away", detail="this gateway is leaving")
+            self._cutting[connection] = due
+        for door in tuple(self.doors):
+            door.hurry()

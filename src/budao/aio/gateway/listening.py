@@ -1,0 +1,105 @@
+"""Sockets that listen, and how to go on when the system has no more descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from budao.aio.gateway.movable import Listening
+
+log = logging.getLogger("budao.gateway")
+
+SPARE: Final = 64
+"""Descriptors that are not for connections: the log, files, listeners."""
+
+
+def connections_possible() -> int:
+    """How many connections the limit of open files allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(16, soft - SPARE)
+
+
+def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> Listening:
+    """A socket that listens.
+
+    Raises:  OSError.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return Listening(kind, listener, is_tls)
+
+
+class Listener:
+    """One listening socket with the loop's server on it, which can be paused: newcomers then wait in the kernel."""
+
+    def __init__(
+        self,
+        name: str,
+        listening: Listening,
+        factory: Callable[[], asyncio.Protocol],
+        backlog: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.name = name
+        self.listening = listening
+        self._factory = factory
+        self._backlog = backlog
+        self._tls = tls if listening.is_tls else None
+        self._server: asyncio.Server | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        found: int = self.listening.socket.getsockname()[1]
+        return found
+
+    async def open(self) -> None:
+        """Lets newcomers in. The loop closes what it listens on, so it gets a duplicate."""
+        if self._server is None:
+            duplicate = self.listening.socket.dup()
+            try:
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._factory, sock=duplicate, backlog=self._backlog, ssl=self._tls
+                )
+            except BaseException:
+                duplicate.close()
+                raise
+
+    def pause(self) -> None:
+        """Newcomers wait in the kernel."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+
+    def look(self) -> None:
+        """Some loops give up a listener when there are no descriptors left: it is opened again, once there are some."""
+        server = self._server
+        if server is None or (server.is_serving() and server.sockets):
+            return
+        log.warning(
+            "%s: the listener gave up, most likely for want of descriptors (`ulimit -n`); it is opened again", self.name
+        )
+        self.pause()
+        self._opening = asyncio.get_running_loop().create_task(self.open())
+
+    def close(self) -> None:
+        """Listens no more."""
+        self.pause()
+        if self._opening is not None:
+            self._opening.cancel()
+        self.listening.socket.close()
