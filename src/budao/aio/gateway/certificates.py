@@ -1,0 +1,155 @@
+"""The certificate of a gateway, which may change while it serves.
+
+    async with Certificates(Path("tls.pem"), Path("tls.key")) as certificates: ...
+
+Changed files are tried in a context of their own, since loading a pair that does not fit breaks the context it is loaded into. Only
+a pair that is good takes the place of the old one, for handshakes from then on; live connections are not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from budao.aio.gateway.metrics import GatewayMetrics
+from budao.aio.security import END, server_tls
+from budao.model import BadSettings, RemoteWireError, Wall
+from budao.wire import parse_validity
+
+log = logging.getLogger("budao.gateway")
+
+LOOKS_EVERY_S: Final = 1.0
+SETTLES_S: Final = 3.0
+"""Who renews writes two files, and maybe slowly: a bad pair is no news before it has been bad for so long."""
+ALPN: Final = ("h2", "http/1.1")
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Certificates:
+    """The TLS context of new handshakes, kept up with its files.
+
+    Raises:  BadSettings where the first pair is not good: missing, unreadable, of another key, expired.
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        *,
+        authority: Path | None = None,
+        alpn: Sequence[str] = ALPN,
+        metrics: GatewayMetrics | None = None,
+        every_s: float = LOOKS_EVERY_S,
+    ) -> None:
+        self.certificate = certificate
+        self.key = key
+        self.authority = authority
+        self.metrics = GatewayMetrics() if metrics is None else metrics
+        self.every_s = every_s
+        self._alpn = list(alpn)
+        self._stamp = self._look_at()
+        self._bad_since: float | None = None
+        self._told = ""
+        self._task: asyncio.Task[None] | None = None
+        self.context, self.until = self._made()
+        """What the next handshake uses, and until when it is valid."""
+        self.metrics.certificate_until = self.until
+
+    def reload(self) -> str:
+        """Take the files as they are now, also if they look unchanged; the problem if they are not good, else empty."""
+        self._bad_since = None
+        problem = self._try()
+        if problem:
+            self._tell(problem)
+        return problem
+
+    def look(self, now: float) -> None:
+        """Take the files if they changed. Bad ones are tried again until they are good, and told of once they have settled.
+
+        Units:   `now` in seconds of any clock that does not go back.
+        """
+        if self._bad_since is None and self._look_at() == self._stamp:
+            return
+        problem = self._try()
+        if not problem:
+            self._bad_since = None
+        elif self._bad_since is None:
+            self._bad_since = now
+        elif now - self._bad_since >= SETTLES_S and problem != self._told:
+            self._tell(problem)
+
+    def _try(self) -> str:
+        stamp = self._look_at()
+        try:
+            context, until = self._made()
+        except BadSettings as problem:
+            return str(problem)
+        if self._look_at() != stamp:
+            return "the files change while they are read"
+        self.context, self.until, self._stamp = context, until, stamp
+        self._told = ""
+        self.metrics.certificate_until = until
+        self.metrics.count_reload(True)
+        log.info("the certificate %s is in use for new connections", self.certificate)
+        return ""
+
+    def _tell(self, problem: str) -> None:
+        self._told = problem
+        self.metrics.count_reload(False)
+        log.error("the changed certificate is not used, new connections get the one from before: %s", problem)
+
+    def _made(self) -> tuple[ssl.SSLContext, Wall]:
+        context = server_tls(self.certificate, self.key, authority=self.authority)
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.num_tickets = 1  # a client has one connection, and two tickets cost twice as much
+        if self._alpn:
+            context.set_alpn_protocols(self._alpn)
+        return context, _until(self.certificate)
+
+    def _look_at(self) -> Stamp:
+        return tuple(_stamp(path) for path in (self.certificate, self.key, self.authority) if path is not None)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.every_s)
+            try:
+                self.look(time.monotonic())
+            except Exception:
+                log.exception("the certificate %s could not be looked at", self.certificate)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file: through links, as secrets of Kubernetes are mounted."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _until(certificate: Path) -> Wall:
+    try:
+        text = certificate.read_text(encoding="ascii")
+        end = text.index(END) + len(END)
+        return parse_validity(ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") : end])).until
+    except (OSError, ValueError, RemoteWireError) as problem:  # it was good a moment ago
+        raise BadSettings([("tls.certificate", f"{certificate} changed while it was read: {problem}")]) from problem
