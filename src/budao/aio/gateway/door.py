@@ -120,6 +120,11 @@ class Door(asyncio.Protocol):
         if not self._is_busy:
             self._end(b"")
 
+    def fail(self) -> None:
+        """A mistake of ours: its request is answered 500."""
+        body = publish_body.format_error(Problem(why="mistake", happened="a mistake of the gateway; it is in its log"))
+        self._end(format_response(500, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
+
     def cut(self, _: str) -> None:
         """End it now."""
         self._is_last = True
@@ -144,8 +149,7 @@ class Door(asyncio.Protocol):
             elif isinstance(event, Body):
                 self._body.append(event.data)
             else:
-                self._whole()
-                if self._is_busy and index + 1 < len(events):
+                if self._whole() and index + 1 < len(events):
                     self._events.extend(events[index + 1 :])
                     return
         self._hasten()
@@ -155,7 +159,8 @@ class Door(asyncio.Protocol):
         if self._request is None and not self._is_busy and self.reader.is_mid_request:
             self.due = min(self.due, self.gateway.now() + self.gateway.policy.head_s)
 
-    def _whole(self) -> None:
+    def _whole(self) -> bool:
+        """A request is here in full. Whether the next one has to wait for its answer."""
         request = self._request
         assert request is not None, "a body has a head"
         body = b"".join(self._body)
@@ -163,10 +168,11 @@ class Door(asyncio.Protocol):
         if request.wants_upgrade:
             if request.path == STREAM:
                 self._upgrade(request)
-                return
+                return self._is_busy
             self._events.extend(self.reader.go_on())  # another protocol is not ours: it goes on as HTTP
         self._is_busy = True
         http_api.serve(self.gateway, self, request, body)
+        return self._is_busy
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """See `http_api.Exchange`."""

@@ -155,7 +155,7 @@ class Gateway:
         self.beats = Beats()
         self._connections_max = min(self.policy.connections_max, listening.connections_possible())
         if self._connections_max < self.policy.connections_max:
-            log.warning(
+            log.info(
                 "%s: open files are limited to %d connections; raise `ulimit -n`", self.name, self._connections_max
             )
         try:
@@ -391,12 +391,11 @@ class Gateway:
         try:
             if isinstance(connection, Connection):
                 connection.close("mistake", after_s=COME_BACK_S)
-        except Exception as again:  # noqa: BLE001 - it is cut
-            log.debug("and it could not be told: %s", again)
-        else:
-            if isinstance(connection, Connection):
-                return
-        connection.cut("mistake")
+            else:
+                connection.fail()
+        except Exception:
+            log.debug("and it could not be told", exc_info=True)
+            connection.cut("mistake")
 
     # -------------------------------------------------------------------------------------------------- time
 

@@ -215,13 +215,13 @@ def _publish(gateway: Gateway, exchange: Exchange, request: Request, body: bytes
         gathering.answer()
     for index, draft in enumerate(drafts):
         done = partial(gathering.done, index)
-        problem = _refusal(grant, draft)
-        if problem is not None:
+        refused = _refusal(grant, draft)
+        if refused is not None:
             gateway.metrics.count_publish_refusal("forbidden")
         else:
-            problem = gateway.publisher.add(draft, done)
-        if problem is not None:
-            done(problem)
+            refused = gateway.publisher.add(draft, done)
+        if refused is not None:
+            done(refused)
 
 
 def _refusal(grant: Grant, draft: Draft) -> Problem | None:

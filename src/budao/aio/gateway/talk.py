@@ -259,9 +259,9 @@ class Talk(Connection):
         gateway = self.gateway
         found = gateway.redeem(effect.ticket, effect.session)
         if isinstance(found, Grant):
-            self.carry_out(self.session.redeemed(found, gateway.now(), gateway.wall()))
+            self.carry_out(self.session.redeemed(found, gateway.wall()))
         else:
-            self.carry_out(self.session.redeemed(None, gateway.now(), gateway.wall(), happened=found))
+            self.carry_out(self.session.redeemed(None, gateway.wall(), happened=found))
 
     def places_now(self) -> Mapping[str, Position]:
         """Where it is in each of its channels: what it was sent last."""
