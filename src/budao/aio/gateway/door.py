@@ -148,10 +148,9 @@ class Door(asyncio.Protocol):
                     self._transport.write(CONTINUE)
             elif isinstance(event, Body):
                 self._body.append(event.data)
-            else:
-                if self._whole() and index + 1 < len(events):
-                    self._events.extend(events[index + 1 :])
-                    return
+            elif self._whole() and index + 1 < len(events):
+                self._events.extend(events[index + 1 :])
+                return
         self._hasten()
 
     def _hasten(self) -> None:
