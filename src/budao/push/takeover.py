@@ -36,8 +36,6 @@ class TakeoverPolicy:
     """For those who stay to be told to come back, before the old process ends."""
     batch_count: int = 120
     """Sockets in one message; the kernel takes 253 at most."""
-    batch_bytes: int = 256 * 1024
-    """States in one message."""
     window: int = 8
     """Messages on their way."""
 
@@ -46,7 +44,6 @@ class TakeoverPolicy:
         for name in ("ready_s", "settle_s", "send_s", "take_s", "rest_s"):
             check.number(name, getattr(self, name), 0.0, 3_600.0, open_low=True)
         check.count("batch_count", self.batch_count, 1, 253)
-        check.count("batch_bytes", self.batch_bytes, 1024, 64 * 1024 * 1024)
         check.count("window", self.window, 1, 1_000)
         check.done()
 
@@ -77,6 +74,8 @@ class Step(Enum):
     HOLD = "hold"
     TAKE = "take"
     FAIL = "fail"
+    MISS = "miss"
+    """The successor cannot have heard "yours"."""
 
 
 STEPS: Final[Mapping[tuple[Stage, Step], Stage]] = MappingProxyType(
@@ -89,6 +88,7 @@ STEPS: Final[Mapping[tuple[Stage, Step], Stage]] = MappingProxyType(
         (Stage.SENDING, Step.FAIL): Stage.KEPT,
         (Stage.GIVEN, Step.TAKE): Stage.DONE,
         (Stage.GIVEN, Step.FAIL): Stage.LOST,
+        (Stage.GIVEN, Step.MISS): Stage.KEPT,
     }
 )
 
@@ -137,18 +137,25 @@ class SuccessorLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotHeard:
+    """Fact: "yours" could not be sent, since nobody was there any more. So nobody has touched anything."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """Effect: accept nobody, read nothing, write nothing new; tell with `Settled` how they get on."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendAll:
-    """Effect: export who is quiet, put them into messages, say `Batched`, and keep within what `SendBatch` allows."""
+    """Effect: see who is quiet, share them out among messages, and say `Batched`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendBatch:
-    """Effect: send the message of this number."""
+    """Effect: export those of the message of this number, and send it."""
 
     number: int
 
@@ -184,7 +191,7 @@ class Abandon:
     problem: str
 
 
-Fact = SuccessorReady | Settled | Batched | BatchHeld | Took | SuccessorLost
+Fact = SuccessorReady | Settled | Batched | BatchHeld | Took | SuccessorLost | NotHeard
 Effect = Freeze | SendAll | SendBatch | SayYours | Forget | SendAway | Resume | Abandon
 
 
@@ -257,6 +264,8 @@ class Giving:
         match fact:
             case SuccessorLost():
                 return self._fail(fact.problem, now)
+            case NotHeard() if self.stage is Stage.GIVEN:
+                return self._fail(fact.problem, now, Step.MISS)
             case SuccessorReady() if self.stage is Stage.OFFERED:
                 self._step(Step.READY)
                 self._frozen_at = now
@@ -312,12 +321,11 @@ class Giving:
         self._due = Mono(now + self.policy.take_s)
         return (SayYours(),)
 
-    def _fail(self, problem: str, now: Mono) -> tuple[Effect, ...]:
-        was_given = self.stage is Stage.GIVEN
-        self._step(Step.FAIL)
+    def _fail(self, problem: str, now: Mono, step: Step = Step.FAIL) -> tuple[Effect, ...]:
+        self._step(step)
         self._problem = problem
         self._end(now)
-        return (Abandon(problem) if was_given else Resume(problem),)
+        return (Abandon(problem) if self.stage is Stage.LOST else Resume(problem),)
 
     def _end(self, now: Mono) -> None:
         self._due = None

@@ -10,6 +10,7 @@ from budao.wire import (
     etcd,
     federation,
     framing,
+    handover,
     http1,
     journal,
     log_codec,

@@ -57,6 +57,10 @@ class Reader:
         """Whether a frame has begun and not ended."""
         return self._partial is not None
 
+    def unread(self) -> bytes:
+        """What another reader must be fed to stand where this one does."""
+        return bytes(self._partial or b"")
+
     def feed(self, data: bytes) -> list[memoryview]:
         """The frames that are whole now. A view keeps its piece in memory: copy what is to stay.
 

@@ -242,6 +242,19 @@ class Reader:
         """Whether a message or a frame has begun and not ended."""
         return bool(self._tail or self._opcode)
 
+    def unread(self) -> bytes | None:
+        """What another reader must be fed to stand where this one does; None amid a compressed message, and after the end."""
+        if self._over or (self._opcode and self._compressed):
+            return None
+        if not self._opcode:
+            return self._tail
+        zero = b"\0\0\0\0" if self._is_server else None
+        said = frame(self._opcode, bytes(self._message or b""), mask=zero, fin=False)
+        if self._left >= 0:
+            begun = frame(CONTINUATION, bytes(self._left), mask=self._mask if self._is_server else None, fin=self._fin)
+            said += begun[: -self._left or None]
+        return said + self._tail
+
     def feed(self, data: bytes) -> list[Event]:
         """What is whole now.
 
