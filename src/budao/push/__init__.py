@@ -38,7 +38,19 @@ from budao.push.frames import (
 from budao.push.grant import Grant
 from budao.push.health import PERFECT, Health, HealthPolicy, calm_share
 from budao.push.heartbeat import AskKernel, Degrade, EndSilent, HeartbeatPolicy, Heartbeats, Pulse, Restore, SendPing
-from budao.push.joint import RULES, BlockPolicy, Cut, Joint, Park, PauseCatchUp, Release, Rule, Treatment, is_blocked
+from budao.push.joint import (
+    RULES,
+    BlockPolicy,
+    Cut,
+    Joint,
+    JointEffect,
+    Park,
+    PauseCatchUp,
+    Release,
+    Rule,
+    Treatment,
+    is_blocked,
+)
 from budao.push.leaving import Leaving, LeavingPolicy, LeavingProof, Target
 from budao.push.liveness import Liveness
 from budao.push.message import (
@@ -64,6 +76,7 @@ from budao.push.pacing import Admitted, PacePolicy, Pacer, Slot
 from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
 from budao.push.pool_size import PoolSize, PoolSizePolicy
 from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix_of
+from budao.push.problems import WHYS
 from budao.push.ring import Recent, Ring, bridge
 from budao.push.rules import ChannelRules, parse_rules, rules_of
 from budao.push.session import Session, SessionState, Stage
@@ -83,6 +96,7 @@ __all__ = [
     "START",
     "TICKET_S_MAX",
     "VERSION",
+    "WHYS",
     "Ack",
     "Admitted",
     "Advice",
@@ -123,6 +137,7 @@ __all__ = [
     "Hello",
     "Hole",
     "Joint",
+    "JointEffect",
     "Jumped",
     "Kept",
     "Kind",
