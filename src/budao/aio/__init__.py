@@ -19,10 +19,12 @@ from budao.aio.streams import stream
 
 if TYPE_CHECKING:
     from budao.aio.background_loop import BackgroundLoop, in_thread
+    from budao.aio.channel_log import ChannelLog, Feed
     from budao.aio.directory import Directory
     from budao.aio.drain import Announcer, Drainer, NoPort, Port, Traffic
     from budao.aio.federation import Federation
     from budao.aio.federation_source import FederatedSource
+    from budao.aio.logs import DurableLog, LogPolicy, LogServer, LogServerPolicy, MemoryLog, RemoteFeed, RemoteLog
     from budao.aio.memory_store import MemoryStore
     from budao.aio.pool import HasRoster, Pool
     from budao.aio.registrar import Registrar
@@ -47,10 +49,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "background_loop": ("BackgroundLoop", "in_thread"),
+    "channel_log": ("ChannelLog", "Feed"),
     "directory": ("Directory",),
     "drain": ("Announcer", "Drainer", "NoPort", "Port", "Traffic"),
     "federation": ("Federation",),
     "federation_source": ("FederatedSource",),
+    "logs": (
+        "DurableLog",
+        "LogPolicy",
+        "LogServer",
+        "LogServerPolicy",
+        "MemoryLog",
+        "RemoteFeed",
+        "RemoteLog",
+    ),
     "memory_store": ("MemoryStore",),
     "pool": ("HasRoster", "Pool"),
     "registrar": ("Registrar",),
@@ -85,24 +97,33 @@ __all__ = [
     "Announcer",
     "Background",
     "BackgroundLoop",
+    "ChannelLog",
     "Directory",
     "Drainer",
+    "DurableLog",
     "DurableStore",
     "FederatedSource",
     "Federation",
+    "Feed",
     "Followed",
     "HasRoster",
     "JournalPolicy",
     "LagProbe",
     "Latest",
     "Leadership",
+    "LogPolicy",
+    "LogServer",
+    "LogServerPolicy",
     "Lost",
+    "MemoryLog",
     "MemoryStore",
     "NoPort",
     "Overtaken",
     "Pool",
     "Port",
     "Registrar",
+    "RemoteFeed",
+    "RemoteLog",
     "RemoteStore",
     "ServerPolicy",
     "Source",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from budao.aio.security import explain_tls
 from budao.model import RemoteWireError
@@ -33,11 +33,15 @@ class Link(asyncio.Protocol, Generic[M]):
         lost: Callable[[str], None],
         has_room: Callable[[], None],
         garbage: Callable[[RemoteWireError], None],
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self.decoder = decoder
         self.outbox_bytes_max = outbox_bytes_max
         self.is_open = False
         self.has_room = True
+        self._room_bytes = room_bytes
+        self._posted: list[bytes] = []
+        self._is_reading = True
         self._transport: asyncio.Transport | None = None
         self._received = received
         self._lost = lost
@@ -51,9 +55,8 @@ class Link(asyncio.Protocol, Generic[M]):
     # ------------------------------------------------------------------------------- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream, and nothing else"
-        self._transport = transport
-        transport.set_write_buffer_limits(high=ROOM_BYTES)
+        self._transport = stream = cast(asyncio.Transport, transport)  # uvloop's own does not inherit from it
+        stream.set_write_buffer_limits(high=self._room_bytes)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
@@ -82,12 +85,28 @@ class Link(asyncio.Protocol, Generic[M]):
 
     # -------------------------------------------------------------------------------------- called by its owner
 
+    def post(self, frame: bytes) -> bool:
+        """As `send`, in one write with whatever else is posted in this turn of the loop."""
+        if not self.is_open or self._transport is None or self._transport.is_closing():
+            return False
+        if not self._posted:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._posted.append(frame)
+        return True
+
+    def _flush(self) -> None:
+        if self._posted and self.is_open:
+            self.send(b"")
+
     def send(self, frame: bytes) -> bool:
         """Whether it was taken. Whoever does not read what is sent for him is cut off, and nobody waits for him."""
         transport = self._transport
         if not self.is_open or transport is None or transport.is_closing():
             return False
         self._has_spoken = True
+        if self._posted:
+            frame = b"".join((*self._posted, frame))
+            self._posted.clear()
         transport.write(frame)
         if transport.get_write_buffer_size() > self.outbox_bytes_max:
             self.cut(f"{transport.get_write_buffer_size()} bytes wait for it to read, and that is beyond the bound")
@@ -95,7 +114,8 @@ class Link(asyncio.Protocol, Generic[M]):
 
     def beat(self, frame: Callable[[], bytes]) -> None:
         """To be called every `BEAT_S`."""
-        self._silent_beats = 0 if self._was_heard else self._silent_beats + 1
+        is_heard = self._was_heard or not self._is_reading  # who does not listen cannot say that nobody speaks
+        self._silent_beats = 0 if is_heard else self._silent_beats + 1
         if self._silent_beats >= SILENT_BEATS_MAX:
             self.cut(f"nothing was heard for {SILENT_BEATS_MAX * BEAT_S:g} s")
             return
@@ -104,8 +124,19 @@ class Link(asyncio.Protocol, Generic[M]):
             self.send(frame())
         self._has_spoken = False
 
+    def read(self, *, is_wanted: bool) -> None:
+        """Takes what the other side sends, or leaves it waiting."""
+        if is_wanted == self._is_reading or self._transport is None or not self.is_open:
+            return
+        self._is_reading = is_wanted
+        if is_wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
     def close(self, why: str) -> None:
         """Hangs up once what was sent is on its way."""
+        self._flush()
         self._end(why, is_at_once=False)
 
     def cut(self, why: str) -> None:
