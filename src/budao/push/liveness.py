@@ -45,6 +45,11 @@ class Liveness:
         self._looks = 0
 
     @property
+    def heard_at(self) -> Mono:
+        """When anything was heard last."""
+        return self._heard
+
+    @property
     def silence_max_s(self) -> float:
         """How long a silence means death; infinite where no beat was promised."""
         if self.beat_s <= 0.0:

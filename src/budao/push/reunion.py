@@ -108,8 +108,6 @@ class Dial:
     role: Role
     beat_s: float
     ticket: str | None = field(default=None, repr=False)
-    is_fresh: bool = False
-    """The token was refused: get a new one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,8 +447,7 @@ class Reunion:
             self._standby = link
         else:
             self._next = link
-        is_fresh = role is Role.ACTIVE and self._refreshed > 0
-        return (Dial(link.number, gateway.url, role, self._beat_s, ticket, is_fresh),)
+        return (Dial(link.number, gateway.url, role, self._beat_s, ticket),)
 
     def _choose(self, avoided: _Gateway | None, now: Mono) -> _Gateway | None:
         """The gateway that is free, or is so first; among several, any, or the first as they were given."""
