@@ -6,8 +6,8 @@ Start reading in `gateway.py`; the hot path is `hub.py`. Another protocol, a hea
 
 from budao.aio.gateway.access import Access
 from budao.aio.gateway.connection import Connection
-from budao.aio.gateway.gateway import Gateway, Watcher
+from budao.aio.gateway.gateway import Gateway, Visitor, Watcher
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.policy import GatewayPolicy
 
-__all__ = ["Access", "Connection", "Gateway", "GatewayMetrics", "GatewayPolicy", "Watcher"]
+__all__ = ["Access", "Connection", "Gateway", "GatewayMetrics", "GatewayPolicy", "Visitor", "Watcher"]

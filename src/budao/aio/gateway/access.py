@@ -14,6 +14,7 @@ from budao.wire.tokens import TokenKeys, Unauthorized
 
 REMEMBERED_MAX: Final = 4_096
 """Tokens whose grants are remembered: checking one is a hundred times what remembering it is."""
+HOSTS_MAX: Final = 64
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Access:
     A page can make its own name resolve to this machine, and would then read as if it came from here.
     """
     _known: dict[str, Grant] = field(default_factory=dict, repr=False)
+    _good_hosts: set[str] = field(default_factory=set, repr=False)
 
     def grant(self, token: str | None, wall: Wall) -> Grant | Unauthorized | None:
         """What a token grants, or why nothing; without a token the anonymous grant, or None."""
@@ -71,8 +73,13 @@ class Access:
 
     def host_problem(self, headers: Mapping[str, str]) -> str:
         """Why somebody without a token may not come by this name; empty if it may."""
-        name = _without_port(headers.get("host", ""))
+        host = headers.get("host", "")
+        if host in self._good_hosts:
+            return ""
+        name = _without_port(host)
         if not name or is_loopback(name) or _is_address(name) or name in self.hosts or "*" in self.hosts:
+            if len(self._good_hosts) < HOSTS_MAX:
+                self._good_hosts.add(host)
             return ""
         return f"without a token this gateway is reached by address or localhost only, not as {name[:100]!r}; name it among its hosts"
 

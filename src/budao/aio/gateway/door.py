@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from budao.aio.gateway import http_api
+from budao.aio.gateway.greeting import read_query
 from budao.aio.gateway.sse import SseConnection
 from budao.aio.gateway.websocket import CODECS, WebSocket
 from budao.model import RemoteWireError
@@ -25,7 +26,6 @@ from budao.wire.http1 import (
     RequestReader,
     format_head,
     format_response,
-    parse_query,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Door(asyncio.Protocol):
         body = publish_body.format_error(Problem(why="mistake", happened="a mistake of the gateway; it is in its log"))
         self._end(format_response(500, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
 
-    def cut(self, _: str) -> None:
+    def cut(self, why: str) -> None:  # noqa: ARG002 - nobody counts why a request ended
         """End it now."""
         self._is_last = True
         if self._transport is not None:
@@ -252,7 +252,7 @@ class Door(asyncio.Protocol):
         if "origin" in headers and (said := gateway.access.origin_problem(headers)):
             self._refuse(Problem(why="forbidden", happened=said))
             return
-        query = parse_query(request.query) if request.query else {}
+        query = read_query(request.query) if request.query else {}
         token = http_api.token_of(headers, query)
         if token is None and (said := gateway.access.host_problem(headers)):
             self._refuse(Problem(why="forbidden", happened=said))
@@ -290,7 +290,7 @@ class Door(asyncio.Protocol):
             self.gateway.expect(connection, self.gateway.policy.head_s)
             return
         try:
-            frame = push_frames.parse_hello_query(hello[0])
+            frame = self.gateway.greeting.hello(hello[0])
         except RemoteWireError as problem:
             self.gateway.metrics.count_error("frame")
             connection.finish_with("bad-frame", f"?hello=: {problem}")

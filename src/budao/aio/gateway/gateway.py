@@ -24,6 +24,7 @@ from budao.aio.gateway.beats import Beats
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.door import Door
 from budao.aio.gateway.feeding import Feeding
+from budao.aio.gateway.greeting import Greeting
 from budao.aio.gateway.hub import Hub
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.movable import Listening
@@ -69,6 +70,25 @@ class Watcher(Protocol):
 
     def ended(self, connection: Connection) -> None:
         """It is gone; `connection.why` says how."""
+
+
+class Visitor(Protocol):
+    """A connection that is no more than its requests: a door, or one of HTTP/2. It calls `arrived`, and `left_door` in the end."""
+
+    due: float
+    """On the loop's clock: it is told `late` then."""
+
+    def late(self) -> None:
+        """Its time is over."""
+
+    def hurry(self) -> None:
+        """The gateway leaves: end as soon as what is under way is answered."""
+
+    def fail(self) -> None:
+        """A mistake of ours: say so, and end."""
+
+    def cut(self, why: str) -> None:
+        """End now."""
 
 
 class Gateway:
@@ -117,7 +137,7 @@ class Gateway:
         self.shows_metrics = is_loopback(host)
         self.connections: dict[Connection, None] = {}
         """All that are open, and more than a request."""
-        self.doors: dict[Door, None] = {}
+        self.doors: dict[Visitor, None] = {}
         """Those that are no more than a request, so far."""
         self.watchers: list[Watcher] = []
         self.controls: dict[str, Callable[[Mapping[str, Any]], tuple[int, Mapping[str, Any]]]] = {}
@@ -135,7 +155,7 @@ class Gateway:
         self._listeners: list[listening.Listener] = []
         self._expected: dict[Connection, float] = {}
         self._expiring: dict[int, dict[Connection, None]] = {}
-        self._cutting: dict[Connection | Door, float] = {}
+        self._cutting: dict[Connection | Visitor, float] = {}
         self._mistakes: dict[str, int] = {}
         self._connections_max = self.policy.connections_max
         self._stopping: asyncio.Task[None] | None = None
@@ -153,6 +173,7 @@ class Gateway:
         self.feeding = Feeding(self.hub, self.log)
         self.publisher = Publisher(self.log, self.policy, self.metrics)
         self.beats = Beats()
+        self.greeting = Greeting(self.name, self.peers, self.session_policy.frame_bytes_max)
         self._connections_max = min(self.policy.connections_max, listening.connections_possible())
         if self._connections_max < self.policy.connections_max:
             log.info(
@@ -279,18 +300,18 @@ class Gateway:
 
     # ------------------------------------------------------------------------------- what connections tell it
 
-    def arrived(self, newcomer: Door | Connection) -> bool:
+    def arrived(self, newcomer: Visitor | Connection) -> bool:
         """Somebody is connected; False if there is no room."""
-        if isinstance(newcomer, Door):
+        if isinstance(newcomer, Connection):
+            has_room = len(self.connections) + len(self.doors) <= self._connections_max and not self.is_leaving
+        else:
             has_room = not self._is_full()
             self.doors[newcomer] = None
-        else:
-            has_room = len(self.connections) + len(self.doors) <= self._connections_max and not self.is_leaving
         if not has_room:
             self.metrics.count_error("full")
         return has_room
 
-    def left_door(self, door: Door) -> None:
+    def left_door(self, door: Visitor) -> None:
         """A door is gone, or has become something else."""
         self.doors.pop(door, None)
         self._cutting.pop(door, None)
@@ -377,11 +398,11 @@ class Gateway:
         if not self.connections and not self.doors:
             self._empty.set()
 
-    def cut_later(self, connection: Connection | Door) -> None:
+    def cut_later(self, connection: Connection | Visitor) -> None:
         """It is ending, and is cut if that takes too long."""
         self._cutting.setdefault(connection, self._loop.time() + self.policy.close_s)
 
-    def mistake(self, connection: Connection | Door, problem: Exception) -> None:
+    def mistake(self, connection: Connection | Visitor, problem: Exception) -> None:
         """Something went wrong that should not have: this connection ends, told once in the log, and nobody else notices."""
         self.metrics.count_error("mistake")
         kind = type(problem).__name__

@@ -188,15 +188,17 @@ class Talk(Connection):
     def _opened(self, opening: Opening) -> None:
         gateway, effect = self.gateway, opening.effect
         assert isinstance(effect, Open), "only a hello opens"
-        self.say(
-            effect.welcome(
+        if opening.refused or effect.refused:
+            welcome = effect.welcome(
                 gateway.name,
                 opening.channels,
                 refused=opening.refused,
                 peers=gateway.peers,
                 frame_bytes_max=self.session.policy.frame_bytes_max,
             )
-        )
+            self.raw(self.encoding.frame(welcome))
+        else:
+            self.raw(gateway.greeting.welcome(self.encoding, effect, opening.channels))
         gateway.hub.release(self, OPENING, self.raw)
         gateway.welcomed(self, effect)
         self.carry_out(self.session.opened(gateway.now(), gateway.wall()))
