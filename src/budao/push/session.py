@@ -138,6 +138,11 @@ class Session:
         """Whether it was welcomed, and has not ended."""
         return self.stage is Stage.OPEN or self.stage is Stage.STANDBY
 
+    @property
+    def waits_for_log(self) -> bool:
+        """Whether a publish of it has not been answered."""
+        return self._waiting > 0
+
     def state(self) -> SessionState:
         """What another process needs to go on with it. Only for an established session."""
         assert self.is_established, "nothing is known of a session before its welcome, nor after its end"
