@@ -296,7 +296,10 @@ class PushClient:
         return await self._publishing.publish(draft, within_s)
 
     async def publish_many(self, channel: str, values: Iterable[object]) -> list[Position]:
-        """Publishes several messages to one channel, in order and without waiting for each.
+        """Publishes several messages to one channel without waiting for each.
+
+        They keep their order, also over a connection that is lost; not where a gateway refuses some of them for a while, as
+        beyond a rate. Who needs the order whatever happens awaits each publish.
 
         Raises:  what `publish` raises, for the first that failed; those before it are durable, those behind it may be.
         """

@@ -50,7 +50,7 @@ class Publishing:
         self._unsent: deque[Pending] = deque()
         self._channels: dict[str, tuple[Link, int]] = {}
         """By channel with messages under way: over which connection, and how many."""
-        self._retries: dict[Pending, asyncio.TimerHandle] = {}
+        self._pause: asyncio.TimerHandle | None = None
         self._room: deque[asyncio.Future[None]] = deque()
         self._taken = 0
         self._error: Exception | None = None
@@ -108,8 +108,7 @@ class Publishing:
             self._sent = {key: each for key, each in self._sent.items() if key[0] != link.number}
             for pending in orphans:
                 self._count_out(pending)
-            waiting = [each for each in [*orphans, *self._unsent] if not each.answer.done()]
-            self._unsent = deque(sorted(waiting, key=lambda each: each.number))
+            self._send_again(orphans)
             self._flush()
 
     def answered(self, link: Link, ack: Ack) -> bool:
@@ -132,14 +131,13 @@ class Publishing:
     def fail(self, error: Exception) -> None:
         """Nothing is sent any more."""
         self._error = error
-        for pending in [*self._sent.values(), *self._unsent, *self._retries]:
+        for pending in [*self._sent.values(), *self._unsent]:
             if not pending.answer.done():
                 pending.answer.set_exception(error)
-        for timer in self._retries.values():
-            timer.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
         self._sent.clear()
         self._unsent.clear()
-        self._retries.clear()
         while self._room:
             if not (waiter := self._room.popleft()).done():
                 waiter.set_result(None)
@@ -173,7 +171,7 @@ class Publishing:
         self._taken -= 1
 
     def _flush(self) -> None:
-        while self._unsent:
+        while self._unsent and self._pause is None:
             link = self._choose(self._unsent[0].draft.channel)
             if link is None:
                 return
@@ -228,21 +226,23 @@ class Publishing:
         if not pending.was_sent or pending.link is None:
             with suppress(ValueError):
                 self._unsent.remove(pending)
-        if (timer := self._retries.pop(pending, None)) is not None:
-            timer.cancel()
 
     def _refused(self, pending: Pending, problem: Problem) -> None:
         if problem.why in PASSING or problem.after_s > 0.0:
-            delay_s = problem.after_s or AGAIN_S
-            self._retries[pending] = self._loop.call_later(delay_s, self._again, pending)
+            # What it says of one holds for the next as well, and those behind it are not to overtake it.
+            self._send_again([pending])
+            if self._pause is None:
+                self._pause = self._loop.call_later(problem.after_s or AGAIN_S, self._go_on)
         else:
             self._reject(pending, problem.why, problem.happened)
 
-    def _again(self, pending: Pending) -> None:
-        self._retries.pop(pending, None)
-        if not pending.answer.done():
-            self._unsent.append(pending)
-            self._flush()
+    def _go_on(self) -> None:
+        self._pause = None
+        self._flush()
+
+    def _send_again(self, found: list[Pending]) -> None:
+        waiting = [each for each in [*found, *self._unsent] if not each.answer.done()]
+        self._unsent = deque(sorted(waiting, key=lambda each: each.number))
 
     def _reject(self, pending: Pending, why: str, happened: str) -> None:
         kind = Forbidden if why == "forbidden" else ChannelRefused
