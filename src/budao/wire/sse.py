@@ -90,7 +90,7 @@ class Reader:
     def feed(self, data: bytes) -> list[Event | Retry]:
         """The events that are whole now.
 
-        Raises:  RemoteWireError for an event or a line that is longer than allowed.
+        Raises:  RemoteWireError for an event or a line that is longer than allowed, then and ever after.
         """
         found: list[Event | Retry] = []
         if not data:
@@ -123,8 +123,9 @@ class Reader:
         return data.removeprefix(_BOM)
 
     def _too_large(self) -> RemoteWireError:
+        bound, self._event_bytes_max = self._event_bytes_max, -1  # whatever follows is refused, too
         return RemoteWireError(
-            f"an event of a stream has more than {self._event_bytes_max} bytes; connect again from {self._id!r}"
+            f"an event of a stream has more than {bound} bytes; connect again from {self._id[:100]!r}"
         )
 
     def _line(self, line: bytes, found: list[Event | Retry]) -> None:
