@@ -12,7 +12,19 @@ import pytest
 
 from budao.aio import ChannelLog, DurableLog, LogServer, MemoryLog, RemoteLog
 from budao.aio.logs import LocalFeed
-from budao.push import Appended, Book, ChannelPolicy, Draft, Jumped, News, NotPlaced, OneRule, Placed, Position, Stretch
+from budao.push import (
+    Appended,
+    Book,
+    ChannelPolicy,
+    ChannelRules,
+    Draft,
+    Jumped,
+    News,
+    NotPlaced,
+    Placed,
+    Position,
+    Stretch,
+)
 from tests.live.log_suite import Fresh, Open, hold
 
 
@@ -24,7 +36,7 @@ def in_memory(kind: Callable[..., MemoryLog] = MemoryLog, keep: Callable[[Book, 
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[ChannelLog]:
-            async with kind(rules=OneRule(policy)) as log:
+            async with kind(rules=ChannelRules(otherwise=policy)) as log:
                 if last:
                     (keep or carry_over)(last[-1], log.book)
                 last.append(log.book)
@@ -44,7 +56,7 @@ def durable(folder: Path) -> Fresh:
 
     def fresh(policy: ChannelPolicy) -> Open:
         home = folder / str(next(numbers))
-        return lambda: DurableLog(home, rules=OneRule(policy))
+        return lambda: DurableLog(home, rules=ChannelRules(otherwise=policy))
 
     return fresh
 
@@ -57,7 +69,10 @@ def remote(folder: Path) -> Fresh:
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[ChannelLog]:
-            async with LogServer(home, rules=OneRule(policy)) as server, RemoteLog("127.0.0.1", server.port) as log:
+            async with (
+                LogServer(home, rules=ChannelRules(otherwise=policy)) as server,
+                RemoteLog("127.0.0.1", server.port) as log,
+            ):
                 yield log
 
         return opened

@@ -5,7 +5,7 @@ A client carries its own places, so any gateway can go on where another stopped.
 
 from budao.push import leaving, reunion, standby, takeover
 from budao.push.backoff import Backoff, BackoffPolicy
-from budao.push.book import Book, BookPolicy, Kept, KnownId, OneRule, Prepared, Rules
+from budao.push.book import Book, BookPolicy, Kept, KnownId, Prepared
 from budao.push.channel_policy import ChannelPolicy, Slow
 from budao.push.client_policy import ClientPolicy
 from budao.push.closing import BY_CODE, BY_WHY, Advice, Ending, advice_for
@@ -157,7 +157,6 @@ __all__ = [
     "Msg",
     "News",
     "NotPlaced",
-    "OneRule",
     "Open",
     "PacePolicy",
     "Pacer",
@@ -184,7 +183,6 @@ __all__ = [
     "Restore",
     "Ring",
     "Rule",
-    "Rules",
     "Seen",
     "SendPing",
     "Session",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from budao.model import Checks, RemoteWireError, Wall
 from budao.push.channel_policy import ChannelPolicy
 from budao.push.errors import LogRefused
 from budao.push.message import START, Appended, Draft, Message, NotPlaced, Placed, Position, Stretch
 from budao.push.names import check_channel
+from budao.push.rules import ChannelRules
 
 MIB: Final = 1024 * 1024
 ID_BYTES_MAX: Final = 200
@@ -20,23 +21,6 @@ WEIGHT_BYTES: Final = 256
 """What a message takes beside its data, roughly, where all of them together are bounded."""
 SWEPT_MAX: Final = 1_000
 """Channels looked through for what is too old, each time."""
-
-
-class Rules(Protocol):
-    """Which policy a channel has."""
-
-    def policy_for(self, channel: str) -> ChannelPolicy: ...
-
-
-class OneRule:
-    """The same policy for every channel."""
-
-    def __init__(self, policy: ChannelPolicy | None = None) -> None:
-        self.policy = ChannelPolicy() if policy is None else policy
-
-    def policy_for(self, channel: str) -> ChannelPolicy:  # noqa: ARG002 -- what the channel is called makes no difference
-        """The one there is."""
-        return self.policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +99,8 @@ class Book:
     Cost:    2 µs for a message that is appended; reading costs what is read.
     """
 
-    def __init__(self, rules: Rules | None = None, policy: BookPolicy | None = None) -> None:
-        self.rules: Rules = OneRule() if rules is None else rules
+    def __init__(self, rules: ChannelRules | None = None, policy: BookPolicy | None = None) -> None:
+        self.rules = ChannelRules() if rules is None else rules
         self.policy = BookPolicy() if policy is None else policy
         self.bytes = 0
         """What the retained messages take."""
@@ -145,8 +129,9 @@ class Book:
         for draft in drafts:
             channel, name = draft.channel, draft.id
             life = self._lives.get(channel) if channel not in forgotten else None
-            policy = self.rules.policy_for(channel) if life is None else life.policy
-            problem = _problem(draft, policy, is_known=life is not None)
+            problem = _misnamed(channel) if life is None and channel not in runs else None
+            if problem is None:
+                problem = _problem(draft, self.rules.of(channel) if life is None else life.policy)
             if problem is not None:
                 answers.append(problem)
                 continue
@@ -266,11 +251,11 @@ class Book:
             if (life := self._lives.get(channel)) is not None:
                 self.bytes -= life.trim(now)
 
-    def reconfigure(self, rules: Rules, now: Wall) -> None:
+    def reconfigure(self, rules: ChannelRules, now: Wall) -> None:
         """Other rules, for all channels at once."""
         self.rules = rules
         for channel, life in self._lives.items():
-            life.policy = rules.policy_for(channel)
+            life.policy = rules.of(channel)
             self.bytes -= life.trim(now)
 
     # ------------------------------------------------------------------------------------- to be kept elsewhere
@@ -297,7 +282,7 @@ class Book:
             expected = [(each.channel, Position(each.head.epoch, seq)) for seq in seqs]
             if [(message.channel, message.position) for message in each.messages] != expected:
                 raise LogRefused("restore a log", f"the messages of {each.channel!a} do not end at {each.head}")
-            life = _Life(each.head.epoch, each.head.seq, self.rules.policy_for(each.channel), each.at)
+            life = _Life(each.head.epoch, each.head.seq, self.rules.of(each.channel), each.at)
             self._lives[each.channel] = life
             self.bytes += life.add(each.messages, each.at)
             self.bytes -= life.trim(now)
@@ -354,7 +339,7 @@ class Book:
             self._forget(channel)
             life = None
         if life is None:
-            life = _Life(first.epoch, first.seq - 1, self.rules.policy_for(channel), at)
+            life = _Life(first.epoch, first.seq - 1, self.rules.of(channel), at)
             self._lives[channel] = life
         else:
             self._lives.move_to_end(channel)
@@ -436,17 +421,20 @@ class _Life:
         self.first += 1
 
 
-def _problem(draft: Draft, policy: ChannelPolicy, *, is_known: bool) -> NotPlaced | None:
+def _misnamed(channel: str) -> NotPlaced | None:
+    try:
+        check_channel(channel)
+    except RemoteWireError as problem:
+        return NotPlaced("bad-data", str(problem))
+    return None
+
+
+def _problem(draft: Draft, policy: ChannelPolicy) -> NotPlaced | None:
     if len(draft.data) > policy.message_bytes_max:
         happened = (
             f"the data has {len(draft.data)} bytes, and {policy.message_bytes_max} are allowed in {draft.channel}"
         )
         return NotPlaced("too-large", happened)
-    if not is_known:
-        try:
-            check_channel(draft.channel)
-        except RemoteWireError as problem:
-            return NotPlaced("bad-data", str(problem))
     for what, text, bound in (("id", draft.id, ID_BYTES_MAX), ("trace", draft.trace, TRACE_BYTES_MAX)):
         if text is not None and not _is_short(text, bound):
             return NotPlaced("bad-data", f"the {what} of a message is text of 1 to {bound} bytes")

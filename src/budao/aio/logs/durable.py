@@ -15,7 +15,7 @@ from budao.aio.generations import Failure
 from budao.aio.logs.folder import LogFolder
 from budao.aio.logs.local import MIB, LocalLog, WallClock, wall
 from budao.model import Checks
-from budao.push import Appended, Book, BookPolicy, Draft, LogAway, NotPlaced, Placed, Prepared, Rules
+from budao.push import Appended, Book, BookPolicy, ChannelRules, Draft, LogAway, NotPlaced, Placed, Prepared
 from budao.wire import log_codec
 
 log = logging.getLogger("budao.log")
@@ -74,7 +74,7 @@ class DurableLog(LocalLog):
         self,
         folder: Path,
         *,
-        rules: Rules | None = None,
+        rules: ChannelRules | None = None,
         policy: BookPolicy | None = None,
         log_policy: LogPolicy | None = None,
         clock: WallClock = wall,

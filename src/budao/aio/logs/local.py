@@ -15,13 +15,13 @@ from budao.push import (
     Appended,
     Book,
     BookPolicy,
+    ChannelRules,
     Following,
     LogAway,
     LogRefused,
     LogWentAway,
     News,
     Position,
-    Rules,
     Stretch,
 )
 
@@ -59,7 +59,7 @@ class LocalLog:
     def __init__(
         self,
         *,
-        rules: Rules | None,
+        rules: ChannelRules | None,
         policy: BookPolicy | None,
         clock: WallClock,
         epochs: Callable[[], str] | None,
@@ -88,7 +88,7 @@ class LocalLog:
         self.check_open()
         return LocalFeed(self)
 
-    def reconfigure(self, rules: Rules) -> None:
+    def reconfigure(self, rules: ChannelRules) -> None:
         """Other rules, for all channels at once."""
         self.book.reconfigure(rules, self._clock())
 

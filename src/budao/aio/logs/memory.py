@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from budao.aio.logs.local import LocalLog, WallClock, wall
-from budao.push import BookPolicy, Draft, NotPlaced, Placed, Rules
+from budao.push import BookPolicy, ChannelRules, Draft, NotPlaced, Placed
 
 
 class MemoryLog(LocalLog):
@@ -16,7 +16,7 @@ class MemoryLog(LocalLog):
     def __init__(
         self,
         *,
-        rules: Rules | None = None,
+        rules: ChannelRules | None = None,
         policy: BookPolicy | None = None,
         clock: WallClock = wall,
         epochs: Callable[[], str] | None = None,

@@ -21,12 +21,12 @@ from budao.model import Checks, LocalWireError, RemoteWireError
 from budao.push import (
     Appended,
     BookPolicy,
+    ChannelRules,
     Following,
     LogAway,
     LogError,
     LogRefused,
     Position,
-    Rules,
     Stretch,
 )
 from budao.wire import log_codec
@@ -88,7 +88,7 @@ class LogServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        rules: Rules | None = None,
+        rules: ChannelRules | None = None,
         policy: BookPolicy | None = None,
         log_policy: LogPolicy | None = None,
         server_policy: LogServerPolicy | None = None,
