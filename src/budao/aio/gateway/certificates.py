@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.security import END, server_tls
@@ -32,6 +32,21 @@ ALPN: Final = ("h2", "http/1.1")
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
+class HasContext(Protocol):
+    """Whoever knows the context of the next handshake."""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """May be another one each time."""
+
+
+class Fixed:
+    """One context, for as long as it lasts."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+
 class Certificates:
     """The TLS context of new handshakes, kept up with its files.
 
@@ -45,13 +60,12 @@ class Certificates:
         *,
         authority: Path | None = None,
         alpn: Sequence[str] = ALPN,
-        metrics: GatewayMetrics | None = None,
         every_s: float = LOOKS_EVERY_S,
     ) -> None:
         self.certificate = certificate
         self.key = key
         self.authority = authority
-        self.metrics = GatewayMetrics() if metrics is None else metrics
+        self.metrics = GatewayMetrics()
         self.every_s = every_s
         self._alpn = list(alpn)
         self._stamp = self._look_at()
@@ -115,6 +129,11 @@ class Certificates:
 
     def _look_at(self) -> Stamp:
         return tuple(_stamp(path) for path in (self.certificate, self.key, self.authority) if path is not None)
+
+    def count_in(self, metrics: GatewayMetrics) -> None:
+        """Count what happens there from now on."""
+        self.metrics = metrics
+        metrics.certificate_until = self.until
 
     async def _watch(self) -> None:
         while True:

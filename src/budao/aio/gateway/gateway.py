@@ -21,10 +21,12 @@ from budao.aio.channel_log import ChannelLog
 from budao.aio.gateway import listening
 from budao.aio.gateway.access import Access
 from budao.aio.gateway.beats import Beats
+from budao.aio.gateway.certificates import Certificates, Fixed, HasContext
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.door import Door
 from budao.aio.gateway.feeding import Feeding
 from budao.aio.gateway.greeting import Greeting
+from budao.aio.gateway.handshakes import bad_end_of
 from budao.aio.gateway.hub import Hub
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.movable import Listening
@@ -33,7 +35,7 @@ from budao.aio.gateway.publisher import Publisher
 from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
-from budao.push import ChannelRules, Grant, Open, Problem, SessionPolicy
+from budao.push import BadEnd, ChannelRules, Grant, Open, Problem, SessionPolicy
 from budao.wire.http1 import HeadPolicy
 
 log = logging.getLogger("budao.gateway")
@@ -107,7 +109,7 @@ class Gateway:
         policy: GatewayPolicy | None = None,
         session_policy: SessionPolicy | None = None,
         access: Access | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | Certificates | None = None,
         rules: ChannelRules | None = None,
         name: str = "",
         peers: Sequence[str] = (),
@@ -119,7 +121,7 @@ class Gateway:
         self.host = host
         self.port = port
         self.tcp_port = tcp_port
-        self.tls = tls
+        self.tls: HasContext | None = Fixed(tls) if isinstance(tls, ssl.SSLContext) else tls
         self.policy = GatewayPolicy() if policy is None else policy
         self.session_policy = SessionPolicy(beat_min_s=BEATS_S[0]) if session_policy is None else session_policy
         self.rules = ChannelRules() if rules is None else rules
@@ -134,6 +136,10 @@ class Gateway:
         )
         self.metrics = GatewayMetrics(gateway=self.name)
         self.metrics.before_scrape(self._measure)
+        if isinstance(tls, Certificates):
+            tls.count_in(self.metrics)
+        self.bad_end: Callable[[str, BadEnd], None] = lambda _, __: None
+        """Told of a peer, by its address, whose connection never became one."""
         self.shows_metrics = is_loopback(host)
         self.connections: dict[Connection, None] = {}
         """All that are open, and more than a request."""
@@ -217,6 +223,8 @@ class Gateway:
             connection.cut("going-away")
         for door in tuple(self.doors):
             door.cut("going-away")
+        for listener in self._listeners:
+            listener.abort()
         self._ticking.cancel()
         self.beats.close()
         await self.feeding.aclose()
@@ -225,9 +233,9 @@ class Gateway:
                 await self._empty.wait()
 
     async def _listen(self) -> None:
-        factories: Mapping[str, Callable[[], asyncio.Protocol]] = {
-            "http": lambda: Door(self),
-            "tcp": lambda: TcpConnection(self),
+        factories: Mapping[str, Mapping[str, Callable[[], asyncio.Protocol]]] = {
+            "http": {"": lambda: Door(self), **self._http2()},
+            "tcp": {"": lambda: TcpConnection(self)},
         }
         found = list(self._inherited)
         if not any(each.kind == "http" for each in found):
@@ -237,7 +245,15 @@ class Gateway:
                 listening.bind("tcp", self.host, self.tcp_port, self.policy.backlog, is_tls=self.tls is not None)
             )
         for each in found:
-            listener = listening.Listener(self.name, each, factories[each.kind], self.policy.backlog, self.tls)
+            listener = listening.Listener(
+                self.name,
+                each,
+                factories[each.kind],
+                self.policy.backlog,
+                self.tls,
+                handshake_s=self.policy.head_s,
+                failed=self._handshake_failed,
+            )
             self._listeners.append(listener)
             if each.kind == "http":
                 self.port = listener.port
@@ -245,6 +261,20 @@ class Gateway:
                 self.tcp_port = listener.port
         for listener in self._listeners:
             await listener.open()
+
+    def _http2(self) -> Mapping[str, Callable[[], asyncio.Protocol]]:
+        if self.tls is None:
+            return {}
+        try:
+            from budao.aio.gateway.http2 import Http2Connection
+        except ImportError:
+            log.info("%s: no HTTP/2 without the package h2 (in the extra `push`)", self.name)
+            return {}
+        return {"h2": lambda: Http2Connection(self)}
+
+    def _handshake_failed(self, cause: str, peer: str) -> None:
+        self.metrics.count_handshake_failure(cause)
+        self.bad_end(peer, bad_end_of(cause))
 
     @property
     def url(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+from budao.push import BadEnd
+
 TALKS_HTTP: Final = "plain-http"
 
 BY_REASON: Final = {
@@ -69,6 +71,24 @@ BY_VERIFY_CODE: Final = {
     64: "wrong-name",
 }
 """What is wrong with the certificate of a client, where clients must show one (X509_V_ERR of OpenSSL)."""
+
+
+_BAD_ENDS: Final = {
+    "expired": BadEnd.HANDSHAKE_EXPIRED,
+    "unknown-authority": BadEnd.HANDSHAKE_UNKNOWN_AUTHORITY,
+    "wrong-key": BadEnd.HANDSHAKE_WRONG_KEY,
+    "timeout": BadEnd.HANDSHAKE_TIMEOUT,
+    "not-tls": BadEnd.HANDSHAKE_PROTOCOL,
+    TALKS_HTTP: BadEnd.HANDSHAKE_PROTOCOL,
+    "no-shared-version": BadEnd.HANDSHAKE_PROTOCOL,
+    "no-shared-cipher": BadEnd.HANDSHAKE_PROTOCOL,
+    "no-shared-protocol": BadEnd.HANDSHAKE_PROTOCOL,
+}
+
+
+def bad_end_of(cause: str) -> BadEnd:
+    """What a cause is in the table of prefixes."""
+    return _BAD_ENDS.get(cause, BadEnd.HANDSHAKE_OTHER)
 
 
 def name_failure(problem: BaseException) -> str:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import resource
 import socket
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from budao.aio.gateway.certificates import HasContext
 from budao.aio.gateway.movable import Listening
+from budao.aio.gateway.tls import TlsListener
 
 log = logging.getLogger("budao.gateway")
 
@@ -44,21 +45,29 @@ def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> List
 
 
 class Listener:
-    """One listening socket with the loop's server on it, which can be paused: newcomers then wait in the kernel."""
+    """One listening socket with a server on it, the loop's or that of `tls.py`, which can be paused: newcomers then wait in the kernel.
+
+    Shapes:  `factories` by the name of ALPN; "" is for the others, and all there is without TLS.
+    """
 
     def __init__(
         self,
         name: str,
         listening: Listening,
-        factory: Callable[[], asyncio.Protocol],
+        factories: Mapping[str, Callable[[], asyncio.Protocol]],
         backlog: int,
-        tls: ssl.SSLContext | None,
+        tls: HasContext | None,
+        *,
+        handshake_s: float,
+        failed: Callable[[str, str], None],
     ) -> None:
         self.name = name
         self.listening = listening
-        self._factory = factory
+        self._factory = factories[""]
         self._backlog = backlog
-        self._tls = tls if listening.is_tls else None
+        self._secure: TlsListener | None = None
+        if listening.is_tls and tls is not None:
+            self._secure = TlsListener(listening.socket, tls, factories, handshake_s=handshake_s, failed=failed)
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -70,11 +79,13 @@ class Listener:
 
     async def open(self) -> None:
         """Lets newcomers in. The loop closes what it listens on, so it gets a duplicate."""
-        if self._server is None:
+        if self._secure is not None:
+            self._secure.open()
+        elif self._server is None:
             duplicate = self.listening.socket.dup()
             try:
                 self._server = await asyncio.get_running_loop().create_server(
-                    self._factory, sock=duplicate, backlog=self._backlog, ssl=self._tls
+                    self._factory, sock=duplicate, backlog=self._backlog
                 )
             except BaseException:
                 duplicate.close()
@@ -82,6 +93,8 @@ class Listener:
 
     def pause(self) -> None:
         """Newcomers wait in the kernel."""
+        if self._secure is not None:
+            self._secure.pause()
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
@@ -103,3 +116,8 @@ class Listener:
         if self._opening is not None:
             self._opening.cancel()
         self.listening.socket.close()
+
+    def abort(self) -> None:
+        """Nobody is left to shake hands with."""
+        if self._secure is not None:
+            self._secure.abort()

@@ -1,6 +1,7 @@
 """TLS for a gateway: our own transport right over the socket.
 
-    listener = TlsListener(sock, certificates, {"h2": Http2Connection, "": door}, failed=prefixes.failed)
+    listener = TlsListener(sock, certificates, {"h2": Http2Connection, "": door}, failed=count)
+    listener.open()
 
 Why not the loop's own: measured with 1,000 connections and messages of 128 bytes on one core, it takes 23.8 KiB a connection and
 9.2 us a delivery with uvloop (277.6 KiB and 14.1 us without), and tells nobody why a handshake failed. Right over the socket it is
@@ -21,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from budao.aio.gateway.certificates import Certificates
+from budao.aio.gateway.certificates import HasContext
 from budao.aio.gateway.handshakes import TALKS_HTTP, name_failure
 
 log = logging.getLogger("budao.gateway")
@@ -104,8 +105,7 @@ class TlsTransport(asyncio.Transport):
             self._fail(cause, problem)
             return
         self._loop.remove_writer(self._sock)
-        if not self._listener.is_shaken(self):
-            return
+        self._listener.is_shaken(self)
         self._protocol = self._listener.protocol_for(self._sock.selected_alpn_protocol())
         self._loop.add_reader(self._sock, self._readable)
         self._protocol.connection_made(self)
@@ -335,7 +335,7 @@ class TlsListener:
     def __init__(
         self,
         sock: socket.socket,
-        certificates: Certificates,
+        certificates: HasContext,
         protocols: Mapping[str, Callable[[], asyncio.Protocol]],
         *,
         handshake_s: float = 10.0,
@@ -355,9 +355,32 @@ class TlsListener:
         self._dirty: list[TlsTransport] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._is_open = True
+        self._is_open = False
         sock.setblocking(False)
-        self.loop.add_reader(sock, self._accept)
+
+    def open(self) -> None:
+        """Lets newcomers in."""
+        if not self._is_open:
+            self._is_open = True
+            self.loop.add_reader(self.sock, self._accept)
+
+    def pause(self) -> None:
+        """Newcomers wait in the kernel. Handshakes that are under way go on, and who is in stays."""
+        if self._is_open:
+            self._is_open = False
+            self.loop.remove_reader(self.sock)
+            if self._pause is not None:
+                self._pause.cancel()
+                self._pause = None
+
+    def abort(self) -> None:
+        """Lets nobody in, and cuts everybody. The socket is the caller's to close."""
+        self.pause()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        for transport in tuple(self._live):
+            transport.abort()
 
     # -------------------------------------------------------------------------------------------- accepting
 
@@ -408,9 +431,9 @@ class TlsListener:
                 return
             transport.give_up("timeout")
 
-    def is_shaken(self, transport: TlsTransport) -> bool:
-        """The handshake of this one is done. False: it is over all the same."""
-        return self._shaking.pop(transport, None) is not None and self._is_open
+    def is_shaken(self, transport: TlsTransport) -> None:
+        """The handshake of this one is done."""
+        self._shaking.pop(transport, None)
 
     def has_failed(self, transport: TlsTransport, cause: str, peer: str, problem: Exception | None) -> None:
         """The handshake of this one failed."""
@@ -446,27 +469,7 @@ class TlsListener:
         self._shaking.pop(transport, None)
         self._live.discard(transport)
 
-    # ---------------------------------------------------------------------------------------------- ending
-
     @property
     def handshakes(self) -> int:
         """How many are under way."""
         return len(self._shaking)
-
-    def close(self) -> None:
-        """Accept nobody any more; who is in stays. The socket is the caller's to close."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        self.loop.remove_reader(self.sock)
-        for timer in (self._alarm, self._pause):
-            if timer is not None:
-                timer.cancel()
-        for transport in tuple(self._shaking):
-            transport.abort()
-
-    def abort(self) -> None:
-        """Close, and cut everybody."""
-        self.close()
-        for transport in tuple(self._live):
-            transport.abort()
