@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from budao.aio.drain import Announcer, Drainer, NoPort, Port, Traffic
     from budao.aio.federation import Federation
     from budao.aio.federation_source import FederatedSource
+    from budao.aio.gateway import Access, Certificates, Gateway, GatewayMetrics, GatewayPolicy
     from budao.aio.logs import DurableLog, LogPolicy, LogServer, LogServerPolicy, MemoryLog, RemoteFeed, RemoteLog
     from budao.aio.memory_store import MemoryStore
     from budao.aio.pool import HasRoster, Pool
@@ -54,6 +55,7 @@ _HOMES = {
     "drain": ("Announcer", "Drainer", "NoPort", "Port", "Traffic"),
     "federation": ("Federation",),
     "federation_source": ("FederatedSource",),
+    "gateway": ("Access", "Certificates", "Gateway", "GatewayMetrics", "GatewayPolicy"),
     "logs": (
         "DurableLog",
         "LogPolicy",
@@ -94,9 +96,11 @@ this table to what the front door offers.
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Access",
     "Announcer",
     "Background",
     "BackgroundLoop",
+    "Certificates",
     "ChannelLog",
     "Directory",
     "Drainer",
@@ -106,6 +110,9 @@ __all__ = [
     "Federation",
     "Feed",
     "Followed",
+    "Gateway",
+    "GatewayMetrics",
+    "GatewayPolicy",
     "HasRoster",
     "JournalPolicy",
     "LagProbe",

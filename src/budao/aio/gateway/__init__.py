@@ -5,9 +5,10 @@ Start reading in `gateway.py`; the hot path is `hub.py`. Another protocol, a hea
 """
 
 from budao.aio.gateway.access import Access
+from budao.aio.gateway.certificates import Certificates
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.gateway import Gateway, Visitor, Watcher
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.policy import GatewayPolicy
 
-__all__ = ["Access", "Connection", "Gateway", "GatewayMetrics", "GatewayPolicy", "Visitor", "Watcher"]
+__all__ = ["Access", "Certificates", "Connection", "Gateway", "GatewayMetrics", "GatewayPolicy", "Visitor", "Watcher"]

@@ -28,14 +28,16 @@ from budao.aio.gateway.feeding import Feeding
 from budao.aio.gateway.greeting import Greeting
 from budao.aio.gateway.handshakes import bad_end_of
 from budao.aio.gateway.hub import Hub
+from budao.aio.gateway.looking_after import LookingAfter
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.movable import Listening
 from budao.aio.gateway.policy import BEATS_S, GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
+from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
-from budao.push import BadEnd, ChannelRules, Grant, Open, Problem, SessionPolicy
+from budao.push import BadEnd, ChannelRules, Grant, Open, PacePolicy, Problem, SessionPolicy
 from budao.wire.http1 import HeadPolicy
 
 log = logging.getLogger("budao.gateway")
@@ -114,6 +116,8 @@ class Gateway:
         name: str = "",
         peers: Sequence[str] = (),
         inherited: Sequence[Listening] = (),
+        watch_policy: WatchPolicy | None = None,
+        pace_policy: PacePolicy | None = None,
     ) -> None:
         self.access = Access() if access is None else access
         check_exposure(host, tls=tls is not None, token=self.access.keys is not None)
@@ -154,10 +158,14 @@ class Gateway:
         """Who reads a channel; None where that is not kept."""
         self.pace: Callable[[], Problem | None] = lambda: None
         """Why a newcomer has to come later, if it does."""
+        self.is_draining = False
+        """It is about to leave, and says so: it is not ready. Newcomers are still welcome."""
         self.is_leaving = False
-        """It drains or stops: it is not ready, and nobody is welcome."""
+        """It stops: nobody is welcome."""
         self.started_at = Wall(time.time())
         self._inherited = tuple(inherited)
+        self._watch_policy = watch_policy
+        self._pace_policy = pace_policy
         self._listeners: list[listening.Listener] = []
         self._expected: dict[Connection, float] = {}
         self._expiring: dict[int, dict[Connection, None]] = {}
@@ -179,6 +187,8 @@ class Gateway:
         self.feeding = Feeding(self.hub, self.log)
         self.publisher = Publisher(self.log, self.policy, self.metrics)
         self.beats = Beats()
+        self.looking_after = LookingAfter(self, self._watch_policy, self._pace_policy)
+        """Heartbeats, health, blocks, bad ends by prefix, and the pace of newcomers."""
         self.greeting = Greeting(self.name, self.peers, self.session_policy.frame_bytes_max)
         self._connections_max = min(self.policy.connections_max, listening.connections_possible())
         if self._connections_max < self.policy.connections_max:
@@ -194,6 +204,7 @@ class Gateway:
         self.feeding.start()
         self._ticks = 0
         self._ticking = loop.call_later(TICK_S, self._tick)
+        self.looking_after.start()
         return self
 
     async def __aexit__(
@@ -226,6 +237,7 @@ class Gateway:
         for listener in self._listeners:
             listener.abort()
         self._ticking.cancel()
+        self.looking_after.stop()
         self.beats.close()
         await self.feeding.aclose()
         with suppress(TimeoutError):
@@ -287,7 +299,7 @@ class Gateway:
     def unready(self) -> list[str]:
         """Why nobody new should be sent here; empty if they may come."""
         problems = []
-        if self.is_leaving:
+        if self.is_leaving or self.is_draining:
             problems.append("it is leaving")
         if self.feeding.problem:
             problems.append(f"the log {self.log.name}: {self.feeding.problem}")
@@ -326,7 +338,7 @@ class Gateway:
         metrics.subscriptions = sum(len(each.places) for each in self.connections)
         metrics.lagging = sum(1 for each in self.connections if each.holds)
         metrics.log_up = int(not self.feeding.problem)
-        metrics.draining = int(self.is_leaving)
+        metrics.draining = int(self.is_leaving or self.is_draining)
 
     # ------------------------------------------------------------------------------- what connections tell it
 

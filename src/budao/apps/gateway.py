@@ -1,0 +1,268 @@
+"""`budao gateway`: one gateway over one log, until somebody says that it is enough."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
+
+from budao.aio import (
+    Access,
+    Certificates,
+    DurableLog,
+    Gateway,
+    GatewayPolicy,
+    MemoryLog,
+    RemoteLog,
+    check_sending,
+    client_tls,
+    read_token,
+)
+from budao.model import BadSettings, RemoteWireError, Wall
+from budao.push import ChannelRules, Grant, SessionPolicy, check_patterns, rules_of
+from budao.settings import Stated, read_text, typed
+from budao.wire.tokens import TokenKeys, sign_development_token
+
+PORT: Final = 7440
+LOG_PORT: Final = 7430
+SETTINGS_BYTES_MAX: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the command line asks for."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    tcp_port: int | None = None
+    log: str = ""
+    """`memory:` or `budao://host:port`; empty with `data`."""
+    log_token_file: Path | None = None
+    log_authority: Path | None = None
+    data: Path | None = None
+    """A folder: the log is in this process, and durable."""
+    name: str = ""
+    peers: Sequence[str] = ()
+    token_key: Path | None = None
+    jwks: Path | None = None
+    anonymous_subscribe: Sequence[str] = ()
+    anonymous_publish: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    settings: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    control: Path | None = None
+    take_over: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """What a settings file may state."""
+
+    gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
+    session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+    rules: ChannelRules = field(default_factory=ChannelRules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
+    session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+
+
+def read_settings(text: str | bytes, source: str) -> GatewaySettings:
+    """Settings of a gateway: tables `gateway`, `session`, and `channels` with a table for each pattern, first match first.
+
+    Raises:  BadSettings with every problem.
+    """
+    stated = read_text(text, source=source)
+    channels = stated.tables.get("channels", {})
+    rest = Stated(
+        tables={name: table for name, table in stated.tables.items() if name != "channels"},
+        places=stated.places,
+        source=source,
+    )
+    problems: list[tuple[str, str]] = []
+    tables, rules = _Tables(), ChannelRules()
+    try:
+        tables = typed(_Tables, rest)
+    except BadSettings as bad:
+        problems += bad.problems
+    try:
+        rules = rules_of(channels)
+    except BadSettings as bad:
+        problems += bad.problems
+    if problems:
+        raise BadSettings(problems)
+    return GatewaySettings(gateway=tables.gateway, session=tables.session, rules=rules)
+
+
+async def serve(wanted: Wanted) -> None:
+    """Serves until SIGTERM or SIGINT, then says goodbye. Prints one line once it listens.
+
+    Raises:  BadSettings, LogError, OSError, before anybody is served.
+    """
+    settings = GatewaySettings() if wanted.settings is None else _settings_of(wanted.settings)
+    access = _access(wanted)
+    certificates = _certificates(wanted)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopping.set)
+    try:
+        async with AsyncExitStack() as stack:
+            if certificates is not None:
+                await stack.enter_async_context(certificates)
+            log = await stack.enter_async_context(_open_log(wanted, settings.rules))
+            gateway = await stack.enter_async_context(
+                Gateway(
+                    log,
+                    host=wanted.host,
+                    port=wanted.port,
+                    tcp_port=wanted.tcp_port,
+                    policy=settings.gateway,
+                    session_policy=settings.session,
+                    access=access,
+                    tls=certificates,
+                    rules=settings.rules,
+                    name=wanted.name,
+                    peers=wanted.peers,
+                )
+            )
+            _say(_listening(gateway, access, as_json=wanted.as_json), sys.stdout)
+            await stopping.wait()
+            if not wanted.as_json:
+                _say("stopping: everybody is told to come back elsewhere", sys.stderr)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+
+
+def _listening(gateway: Gateway, access: Access, *, as_json: bool) -> str:
+    if as_json:
+        said: Mapping[str, Any] = {
+            "url": gateway.url,
+            "host": gateway.host,
+            "port": gateway.port,
+            "tcp_port": gateway.tcp_port,
+            "name": gateway.name,
+            "log": gateway.log.name,
+            "pid": os.getpid(),
+        }
+        return json.dumps(said)
+    safety = f"{'TLS' if gateway.tls else 'no TLS'}, {'tokens' if access.keys else 'no tokens'}"
+    safety += ", anonymous allowed" if access.anonymous else ""
+    tcp = f" and on port {gateway.tcp_port} for plain TCP" if gateway.tcp_port is not None else ""
+    return f"gateway {gateway.name} listens on {gateway.url}{tcp} ({safety}), log {gateway.log.name}, process {os.getpid()}"
+
+
+def _settings_of(file: Path) -> GatewaySettings:
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(SETTINGS_BYTES_MAX + 1)
+    except OSError as problem:
+        raise BadSettings([("settings", f"{file} cannot be read: {problem.strerror}")]) from problem
+    if len(text) > SETTINGS_BYTES_MAX:
+        raise BadSettings([("settings", f"{file} has more than {SETTINGS_BYTES_MAX} bytes")])
+    return read_settings(text, str(file))
+
+
+def _access(wanted: Wanted) -> Access:
+    keys = None
+    if wanted.token_key is not None and wanted.jwks is not None:
+        raise BadSettings([("token", "both a key and a JWKS file are named; choose one")])
+    if wanted.token_key is not None:
+        keys = TokenKeys.of_secret(read_token(file=wanted.token_key) or "")
+    elif wanted.jwks is not None:
+        try:
+            keys = TokenKeys.of_jwks(wanted.jwks.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as problem:
+            raise BadSettings([("jwks", f"{wanted.jwks} cannot be read: {problem}")]) from problem
+    anonymous = None
+    if wanted.anonymous_subscribe or wanted.anonymous_publish:
+        try:
+            check_patterns([*wanted.anonymous_subscribe, *wanted.anonymous_publish])
+            anonymous = Grant.anonymous(subscribe=wanted.anonymous_subscribe, publish=wanted.anonymous_publish)
+        except RemoteWireError as problem:
+            raise BadSettings([("anonymous", str(problem))]) from problem
+    if keys is None and anonymous is None:
+        raise BadSettings(
+            [("access", "nobody could do anything: name --token-key or --jwks, or what --anonymous-subscribe may read")]
+        )
+    return Access(keys=keys, anonymous=anonymous, origins=tuple(wanted.origins), hosts=tuple(wanted.hosts))
+
+
+def _certificates(wanted: Wanted) -> Certificates | None:
+    if (wanted.certificate is None) != (wanted.key is None):
+        raise BadSettings([("tls", "a certificate and its key go together, only one of them is given")])
+    if wanted.certificate is None or wanted.key is None:
+        return None
+    return Certificates(wanted.certificate, wanted.key)
+
+
+def _open_log(wanted: Wanted, rules: ChannelRules) -> AbstractAsyncContextManager[ChannelLog]:
+    if (wanted.data is None) == (not wanted.log):
+        raise BadSettings([("log", "name one of --data FOLDER (a log in this process) and --log URL")])
+    if wanted.data is not None:
+        return DurableLog(wanted.data, rules=rules)
+    parts = urlsplit(wanted.log)
+    if wanted.log == "memory:":
+        return MemoryLog(rules=rules)
+    try:
+        host, port = parts.hostname, parts.port or LOG_PORT
+    except ValueError:
+        host, port = None, 0
+    if parts.scheme != "budao" or not host or parts.path or parts.username or parts.query:
+        raise BadSettings([("log", f"{parts.scheme + ':…'!r} is no log: memory:, or budao://HOST:PORT")])
+    token = read_token(file=wanted.log_token_file)
+    tls = None if wanted.log_authority is None else client_tls(authority=wanted.log_authority)
+    check_sending([host], tls=tls is not None, token=token is not None)
+    return RemoteLog(host, port, token=token, tls=tls)
+
+
+def _say(text: str, file: TextIO) -> None:
+    """Says it to whoever listens. That nobody does, or a log is full, is no reason not to serve."""
+    try:
+        print(text, file=file, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())  # what could not be written would be tried once more at the end
+        os.close(nowhere)
+
+
+def sign_token(
+    key: Path,
+    *,
+    subject: str,
+    subscribe: Sequence[str],
+    publish: Sequence[str],
+    presence: Sequence[str],
+    operate: bool,
+    now: Wall,
+    lives_s: float,
+) -> str:
+    """A token that a gateway with this key takes.
+
+    Raises:  BadSettings, RemoteWireError for what is no pattern.
+    """
+    check_patterns([*subscribe, *publish, *presence])
+    return sign_development_token(
+        read_token(file=key) or "",
+        subject=subject,
+        subscribe=tuple(subscribe),
+        publish=tuple(publish),
+        presence=tuple(presence),
+        operate=operate,
+        now=now,
+        lives_s=lives_s,
+    )
