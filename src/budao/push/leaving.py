@@ -8,7 +8,7 @@ bounds come from one grace period.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil
@@ -143,16 +143,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """Fact: a connection that can be moved is here, by a number of ours."""
+    """Fact: a connection that can be moved is here. `key` is whatever names it to the shell."""
 
-    key: int
+    key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
 class Went:
     """Fact: it is gone, whoever ended it."""
 
-    key: int
+    key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class SayNotReady:
 class TellToMove:
     """Effect: send `Move` with a ticket for the target. Where there is one connection only (SSE), end it behind that."""
 
-    key: int
+    key: Hashable
     target: Target
     within_s: float
 
@@ -180,7 +180,7 @@ class TellToMove:
 class TellToReturn:
     """Effect: there is nowhere to go. Say `Bye` 4201, to come back after so long; each gets a slot of its own."""
 
-    key: int
+    key: Hashable
     after_s: float
 
 
@@ -188,7 +188,7 @@ class TellToReturn:
 class LetGo:
     """Effect: its time to move is over. Say `Bye` 4100 and end it."""
 
-    key: int
+    key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ class LeavingProof:
 
 
 class Leaving:
-    """The machine of one leave. It hears of every connection from the beginning, with `Came` and `Went`.
+    """The machine of one leave. It hears of every connection that is there before it is asked, and then of who comes and goes.
 
     Cost:    an entry of a dict for each connection, and one comparison for each target when one is told.
     """
@@ -259,13 +259,13 @@ class Leaving:
     def __init__(self, policy: LeavingPolicy) -> None:
         self.policy = policy
         self.stage = LeavingStage.SERVING
-        self._waiting: dict[int, None] = {}
+        self._waiting: dict[Hashable, None] = {}
         """Not told yet, the oldest first."""
-        self._moving: dict[int, Mono] = {}
+        self._moving: dict[Hashable, Mono] = {}
         """Told, each with the end of its time; these ends only grow."""
-        self._late: set[int] = set()
+        self._late: set[Hashable] = set()
         """Let go, and not gone yet."""
-        self._cohort: deque[int] = deque()
+        self._cohort: deque[Hashable] = deque()
         """Of the cohort on the move: who is still to be told."""
         self._told_of_cohort = 0
         self._cohort_at = Mono(0.0)
@@ -350,7 +350,7 @@ class Leaving:
             case LeavingStage.GONE:
                 return ()
 
-    def _went(self, key: int) -> None:
+    def _went(self, key: Hashable) -> None:
         is_leaving = self.stage is not LeavingStage.SERVING
         if self._moving.pop(key, None) is not None:
             self._counts["moved"] += self.stage is LeavingStage.MOVING
@@ -405,7 +405,7 @@ class Leaving:
         """When the next one of the cohort is told."""
         return self._cohort_at + self._told_of_cohort / self._pace
 
-    def _tell(self, key: int, now: Mono) -> Effect:
+    def _tell(self, key: Hashable, now: Mono) -> Effect:
         self._counts["told"] += 1
         if not self._targets:
             self._counts["returned"] += 1
@@ -431,7 +431,7 @@ class Leaving:
         return (Finish(self.proof(now)),)
 
 
-def _while_due(moving: Mapping[int, Mono], now: Mono) -> list[tuple[int, Mono]]:
+def _while_due(moving: Mapping[Hashable, Mono], now: Mono) -> list[tuple[Hashable, Mono]]:
     """Those at the front whose time is over."""
     due = []
     for key, until in moving.items():

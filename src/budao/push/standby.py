@@ -7,7 +7,7 @@ holds both ends and its places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,7 +45,7 @@ class Kept(Enum):
 class Replace:
     """Effect: another connection of the same session is its home now. Say `Bye` 4104, and end this one."""
 
-    key: int
+    key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class AskToPromote:
     which means the standby it has.
     """
 
-    key: int
+    key: Hashable
     on: Kept
 
 
@@ -64,7 +64,7 @@ class AskToPromote:
 class Advise:
     """Effect: tell the client with a `Standby` frame where to keep a quiet connection, with a ticket for it."""
 
-    key: int
+    key: Hashable
     target: Target
 
 
@@ -96,18 +96,17 @@ Owned = tuple[str, str]
 
 
 class Standbys:
-    """The sessions of one gateway, with their connections by a number of ours.
+    """The sessions of one gateway, with their connections, which are whatever names them to the shell.
 
     A session belongs to the subject of its grant: who knows the name of another's session cannot take its place.
 
-    Cost:    two entries of a dict for each connection; every step is a look-up, but for `promote`.
+    Cost:    an entry of a dict for each connection; every step is a look-up, but for `promote`.
     """
 
     def __init__(self, policy: StandbyPolicy | None = None) -> None:
         self.policy = StandbyPolicy() if policy is None else policy
-        self._homes: dict[Owned, int] = {}
-        self._quiet: dict[Owned, tuple[int, ...]] = {}
-        self._of: dict[int, tuple[Owned, Kept]] = {}
+        self._homes: dict[Owned, Hashable] = {}
+        self._quiet: dict[Owned, tuple[Hashable, ...]] = {}
         self._quiet_count = 0
         self._promoted = self._replaced = self._refused = self._advised = 0
         self._given: dict[str, int] = {}
@@ -119,19 +118,18 @@ class Standbys:
             len(self._homes), self._quiet_count, self._promoted, self._replaced, self._refused, self._advised
         )
 
-    def home(self, session: str, subject: str = "") -> int | None:
+    def home(self, session: str, subject: str = "") -> Hashable | None:
         """The connection that serves a session here."""
         return self._homes.get((session, subject))
 
-    def standbys(self, session: str, subject: str = "") -> tuple[int, ...]:
+    def standbys(self, session: str, subject: str = "") -> tuple[Hashable, ...]:
         """The quiet connections of a session here, the oldest first."""
         return self._quiet.get((session, subject), ())
 
     def opened(
-        self, key: int, session: str, subject: str = "", *, is_standby: bool = False
+        self, key: Hashable, session: str, subject: str = "", *, is_standby: bool = False
     ) -> tuple[Effect, ...] | NotKept:
         """A connection said hello. A home takes the place of an older one here; a standby may find no room."""
-        assert key not in self._of, "a connection says hello once"
         owned = (session, subject)
         if not is_standby:
             return self._settle(key, owned)
@@ -139,7 +137,7 @@ class Standbys:
         if len(mine) >= self.policy.per_session_max:
             # The oldest one gives way: whoever opens a new one has surely lost it.
             replaced = mine[0]
-            self.gone(replaced)
+            self.gone(replaced, session, subject)
             self._keep(key, owned)
             self._replaced += 1
             return (Replace(replaced),)
@@ -149,30 +147,28 @@ class Standbys:
         self._keep(key, owned)
         return ()
 
-    def promoted(self, key: int) -> tuple[Effect, ...]:
+    def promoted(self, key: Hashable, session: str, subject: str = "") -> tuple[Effect, ...]:
         """The client promoted a quiet connection: it is its home from now on. Said again, it changes nothing."""
-        owned, kept = self._of[key]
-        if kept is Kept.HOME:
+        owned = (session, subject)
+        if key not in self._quiet.get(owned, ()):
             return ()
-        self.gone(key)
+        self.gone(key, session, subject)
         self._promoted += 1
         return self._settle(key, owned)
 
-    def gone(self, key: int) -> None:
-        """A connection ended. One that was never kept is none of ours."""
-        found = self._of.pop(key, None)
-        if found is None:
-            return
-        owned, kept = found
-        if kept is Kept.HOME:
+    def gone(self, key: Hashable, session: str, subject: str = "") -> None:
+        """A connection ended. One that was replaced, or never kept, is none of ours."""
+        owned = (session, subject)
+        if self._homes.get(owned) == key:
             del self._homes[owned]
             return
-        self._quiet_count -= 1
-        rest = tuple(each for each in self._quiet[owned] if each != key)
+        mine = self._quiet.get(owned, ())
+        rest = tuple(each for each in mine if each != key)
+        self._quiet_count -= len(mine) - len(rest)
         if rest:
             self._quiet[owned] = rest
         else:
-            del self._quiet[owned]
+            self._quiet.pop(owned, None)
 
     def promote(self, session: str) -> tuple[Effect, ...] | NotKept:
         """An operator wants a session to go on where its standby is. The quiet connection is the surer way to tell it."""
@@ -182,10 +178,11 @@ class Standbys:
             return tuple(quiet or homes)
         return NotKept("unknown-session", "no connection of this session is here; ask the gateway of its standby")
 
-    def advise(self, key: int, targets: Sequence[Target]) -> tuple[Effect, ...] | NotKept:
+    def advise(
+        self, key: Hashable, session: str, targets: Sequence[Target], subject: str = ""
+    ) -> tuple[Effect, ...] | NotKept:
         """A client wants to know where to keep its standby: the gateway that has the most room beside what it was given."""
-        found = self._of.get(key)
-        if found is None or found[1] is not Kept.HOME:
+        if self._homes.get((session, subject)) != key:
             return NotKept("no-home", "only the home of a session says where to keep a standby")
         if not targets:
             return NotKept("no-peers", "there is no other gateway")
@@ -197,17 +194,14 @@ class Standbys:
         self._advised += 1
         return (Advise(key, target),)
 
-    def _settle(self, key: int, owned: Owned) -> tuple[Effect, ...]:
+    def _settle(self, key: Hashable, owned: Owned) -> tuple[Effect, ...]:
         before = self._homes.get(owned)
         self._homes[owned] = key
-        self._of[key] = (owned, Kept.HOME)
-        if before is None:
+        if before is None or before == key:
             return ()
-        del self._of[before]
         self._replaced += 1
         return (Replace(before),)
 
-    def _keep(self, key: int, owned: Owned) -> None:
-        self._of[key] = (owned, Kept.STANDBY)
+    def _keep(self, key: Hashable, owned: Owned) -> None:
         self._quiet[owned] = (*self._quiet.get(owned, ()), key)
         self._quiet_count += 1
