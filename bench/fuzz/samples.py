@@ -44,7 +44,18 @@ from budao.store import (
     Txn,
 )
 from budao.wire import Watcher as SeenWatcher
-from budao.wire import etcd, federation, format_instance, format_watcher, journal, protobuf, store_frames
+from budao.wire import (
+    deflate,
+    etcd,
+    federation,
+    format_instance,
+    format_watcher,
+    http1,
+    journal,
+    protobuf,
+    store_frames,
+    websocket,
+)
 from budao.wire.packing import pack, unpack
 
 SPAN = Span("a", "b")
@@ -363,3 +374,50 @@ def store_payloads() -> list[bytes]:
 
 def federation_payloads(cluster: str = "west") -> list[bytes]:
     return [federation.format_frame(each)[federation.LENGTH_BYTES :] for each in federation_frames(cluster)]
+
+
+def requests() -> list[bytes]:
+    opening, _ = websocket.ask(
+        "a:1", "/v1/stream?hello=e30", b"the sample nonce", subprotocols=("a", "b"), extensions=deflate.offer()
+    )
+    return [
+        opening + websocket.frame(websocket.TEXT, b"early", mask=b"mask"),
+        http1.format_request("POST", "/v1/publish", {"Host": "a", "Content-Type": "application/json"}, b'{"data":1}'),
+        b"\r\nPOST /a?b=%20 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0A\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\nOPTIONS * HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
+    ]
+
+
+def answers() -> list[bytes]:
+    return [
+        websocket.accept("dGhlIHNhbXBsZSBub25jZQ==", subprotocol="a", extensions="b") + b"rest",
+        http1.format_response(200, {"A": "b"}, b"body")
+        + http1.format_response(204, {})
+        + http1.format_head(200, {})
+        + b"x",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n0\r\n\r\n",
+    ]
+
+
+def websockets() -> list[bytes]:
+    text, packed = "κόσμε".encode(), deflate.compress(b"again and again " * 20)
+    found = []
+    for mask in (b"mask", None):
+        found += [
+            websocket.frame(websocket.TEXT, text[:3], mask=mask, fin=False)
+            + websocket.frame(websocket.PING, b"p", mask=mask)
+            + websocket.frame(websocket.CONTINUATION, text[3:], mask=mask)
+            + websocket.frame(websocket.BINARY, bytes(130), mask=mask)
+            + websocket.close_frame(1001, "bye", mask=mask),
+            websocket.frame(websocket.BINARY, packed, mask=mask, rsv1=True) * 2
+            + websocket.frame(websocket.PONG, b"", mask=mask),
+        ]
+    return found
+
+
+def deflated() -> list[bytes]:
+    return [
+        deflate.compress(b"again and again " * 20),
+        b"\x00",
+        b'permessage-deflate; client_max_window_bits; server_max_window_bits="10", permessage-deflate; server_no_context_takeover',
+    ]

@@ -19,12 +19,15 @@ from budao.settings import parse, read_environment, read_text, read_version, typ
 from budao.settings.versions import written_version
 from budao.store import Entry
 from budao.wire import (
+    deflate,
     federation,
     format_instance,
     format_load,
     format_priority,
     format_timeout,
     format_watcher,
+    framing,
+    http1,
     instance_key,
     joined,
     journal,
@@ -41,7 +44,9 @@ from budao.wire import (
     parse_validity,
     parse_watcher,
     protobuf,
+    sse,
     store_frames,
+    websocket,
 )
 
 T = TypeVar("T")
@@ -280,6 +285,89 @@ def read_url(raw: bytes) -> None:
         assert SECRET not in _refusal(line), f"{line!r} shows a password"
 
 
+def _cut(raw: bytes, step: int, feed: Callable[[bytes], Sequence[object]]) -> tuple[list[object], bool]:
+    """What a stream says in pieces, and whether it ended in an error."""
+    found: list[object] = []
+    for at in range(0, len(raw), step):
+        try:
+            found += feed(raw[at : at + step])
+        except (http1.BadRequest, http1.BadResponse, websocket.BadFrame, framing.BadFraming) as bad:
+            str(bad)
+            return found + list(bad.before), True
+        except RemoteWireError as bad:
+            str(bad)
+            return found, True
+    return found, False
+
+
+def _same_however_cut(raw: bytes, reader: Callable[[], Callable[[bytes], Sequence[object]]]) -> None:
+    whole, parts = _cut(raw, max(1, len(raw)), reader()), _cut(raw, 7, reader())
+    if whole[1] == parts[1] is False:
+        _same(_joined(whole[0]), _joined(parts[0]))
+    assert whole[1] == parts[1], "an error depends on how it was cut"
+
+
+def _joined(found: Sequence[object]) -> list[object]:
+    """Neighbouring pieces of a body made one."""
+    bodies: list[bytes] = []
+    out: list[object] = []
+    for each in found:
+        if isinstance(each, http1.Body):
+            bodies.append(each.data)
+            continue
+        if bodies:
+            out.append(b"".join(bodies))
+            bodies = []
+        out.append(bytes(each) if isinstance(each, memoryview) else each)
+    return [*out, b"".join(bodies)] if bodies else out
+
+
+def read_requests(raw: bytes) -> None:
+    _same_however_cut(raw, lambda: http1.RequestReader(http1.HeadPolicy()).feed)
+    for request in _cut(raw, max(1, len(raw)), http1.RequestReader(http1.HeadPolicy()).feed)[0]:
+        if isinstance(request, http1.Request):
+            _or(http1.BadRequest, http1.parse_query, request.query)
+            if (upgrade := _or(http1.BadRequest, websocket.check_upgrade, request)) is not None:
+                websocket.accept(upgrade.key)
+                _or(http1.BadRequest, deflate.accept, upgrade.extensions)
+
+
+def read_answers(raw: bytes) -> None:
+    _same_however_cut(raw, lambda: http1.ResponseReader(http1.HeadPolicy()).feed)
+
+
+def read_websocket(raw: bytes) -> None:
+    bound = 70_000
+    for is_server in (True, False):
+        _same_however_cut(
+            raw, lambda who=is_server: websocket.Reader(bound, is_server=who, inflate=deflate.Inflate(bound)).feed
+        )
+
+
+def read_deflate(raw: bytes) -> None:
+    bound = 70_000
+    inflate = deflate.Inflate(bound, takeover=True)
+    for _ in range(2):
+        if (found := _or(websocket.BadFrame, lambda: inflate.feed(raw) + inflate.end())) is None:
+            break
+        assert len(found) <= bound
+    once = deflate.Inflate(len(raw))
+    assert once.feed(deflate.compress(raw)) + once.end() == raw
+    text = raw.decode("latin-1")
+    _or(http1.BadRequest, deflate.accept, text)
+    _or(RemoteWireError, deflate.agreed, text)
+
+
+def read_events(raw: bytes) -> None:
+    _same_however_cut(raw, lambda: sse.Reader(70_000).feed)
+    event = sse.Reader(1 << 20).feed(sse.event(raw, id="1"))
+    assert event == [sse.Event(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), id="1")]
+
+
+def read_framing(raw: bytes) -> None:
+    _same_however_cut(raw, lambda: framing.Reader(1_000).feed)
+
+
 TARGETS: Final = {
     "protobuf": Target(read_protobuf, samples.protobuf_seeds),
     "store-frames": Target(read_store_frame, samples.store_payloads, samples.bent_msgpack),
@@ -299,4 +387,12 @@ TARGETS: Final = {
     "variables": Target(read_variables, lambda: [b"COUNT=3\nINNER__LOW=4\nWORDS=['a']\nSHARE=1e3"]),
     "versions": Target(read_kept_version, samples.versions, samples.bent_json),
     "store-url": Target(read_url, samples.urls),
+    "requests": Target(read_requests, samples.requests),
+    "answers": Target(read_answers, samples.answers),
+    "websocket": Target(read_websocket, samples.websockets),
+    "deflate": Target(read_deflate, samples.deflated),
+    "events": Target(
+        read_events, lambda: [sse.event(b"a\nb", id="1", event="gap"), b"\xef\xbb\xbfretry: 5\r\rdata\r\n\r\n"]
+    ),
+    "framing": Target(read_framing, lambda: [framing.frame(b"abc") + framing.frame(b"") + framing.frame(bytes(900))]),
 }
