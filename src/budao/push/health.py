@@ -3,7 +3,7 @@
     score = 100 * (0.40 * steadiness + 0.35 * calm + 0.25 * cleanness)
 
 **steadiness**: how far the round trip strays from what is usual for this connection. `strays = max(rttvar, |rtt - usual|) /
-max(usual, 10 ms)`, where `usual` is the EWMA of the round trip. What it may stray is the EWMA of `strays`, from 0.25 to 0.5, so a
+max(usual, 100 ms)`, where `usual` is the EWMA of the round trip. What it may stray is the EWMA of `strays`, from 0.25 to 0.5, so a
 path that always jitters is judged by its own measure, and one that slowly falls ill cannot move its own threshold far:
 `steadiness = 1 - min(1, max(0, strays - may) / may)`.
 
@@ -39,8 +39,8 @@ class HealthPolicy:
 
     alpha: float = 0.1
     """What a new look weighs in the EWMAs."""
-    rtt_floor_s: float = 0.01
-    """Shorter round trips are taken as so long: what strays by a millisecond on a LAN is not ill."""
+    rtt_floor_s: float = 0.1
+    """Shorter round trips are taken as so long: a delayed acknowledgement alone moves them by 40 ms, and that is not ill."""
     strays_min: float = 0.25
     """It may always stray by this share of its usual round trip."""
     strays_max: float = 0.5

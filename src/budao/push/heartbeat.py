@@ -184,9 +184,9 @@ class Heartbeats(Generic[C]):
         return self._count
 
     def add(self, pulse: Pulse[C]) -> None:
-        """A connection that was just opened. Its first quiet span is anything from half to whole, to spread those of a storm."""
+        """A connection that was just opened. Its first quiet span is anything up to the whole, to spread those of a storm."""
         self._count += 1
-        self._lay(pulse, self.policy.quiet_s * self._rng.uniform(0.5, 1.0))
+        self._lay(pulse, self.policy.quiet_s * self._rng.uniform(0.05, 1.0))
 
     def remove(self, pulse: Pulse[C]) -> None:
         """It ended. Doing so twice is fine."""

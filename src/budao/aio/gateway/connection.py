@@ -18,8 +18,10 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from budao.aio.gateway.vital import why_of
 from budao.model import Wall
-from budao.push import BY_WHY, Bye, FromGateway, Move, Pulse
+from budao.push import BY_WHY, Bye, FromGateway, Move, Ping, Pulse
+from budao.wire import websocket
 
 if TYPE_CHECKING:
     from budao.aio.gateway.encoding import Encoding
@@ -36,6 +38,7 @@ OPENING: Final = 8
 """It has not been welcomed."""
 
 NOWHERE: Final = ""
+PING_OPCODE: Final = 9
 
 
 class Connection(asyncio.Protocol):
@@ -116,6 +119,18 @@ class Connection(asyncio.Protocol):
         """Who makes us write and reads nothing is read no further itself, until it has read."""
         if self.transport is not None and self.queued_bytes() > 2 * self.gateway.policy.write_high_bytes:
             self.transport.pause_reading()
+
+    def ping(self, number: int) -> None:
+        """Ask for life, in the words of its transport. Browsers answer the ping of a WebSocket by themselves."""
+        if self.is_over or self.holds & (FROZEN | FULL):
+            return  # behind a full buffer it would wait with the rest, and say nothing new
+        transport = self.encoding.transport
+        if transport == "ws":
+            self.write(websocket.frame(PING_OPCODE, b"%d" % number))
+        elif transport == "tcp":
+            self.send(Ping(number=number))
+        else:
+            self.write(self.encoding.beat)
 
     def park(self) -> None:
         """Write it nothing of its channels until `unpark`; they go past it, within the bounds of a slow reader."""
@@ -207,6 +222,8 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.gateway.hub.hold(self, FULL)
+        if self.health is not None:
+            self.health.doubt()
 
     def resume_writing(self) -> None:
         if self.transport is not None and not self.is_over:
@@ -216,7 +233,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, problem: Exception | None) -> None:
         self.is_over = True
         if not self.why:
-            self.why = NOWHERE if problem is None else "reset"
+            self.why = why_of(problem)
         self.gateway.hub.leave(self)
         self.gateway.ended(self)
         self.ended()

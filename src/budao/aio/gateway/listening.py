@@ -11,6 +11,7 @@ from typing import Final
 
 from budao.aio.gateway.certificates import HasContext
 from budao.aio.gateway.movable import Listening
+from budao.aio.gateway.sockets import SocketPolicy, apply_socket_policy
 from budao.aio.gateway.tls import TlsListener
 
 log = logging.getLogger("budao.gateway")
@@ -35,6 +36,7 @@ def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> List
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        apply_socket_policy(listener, SocketPolicy())
         listener.setblocking(False)
         listener.bind(address)
         listener.listen(backlog)

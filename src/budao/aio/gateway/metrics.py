@@ -27,6 +27,8 @@ OTHER: Final = "other"
 TRANSPORTS: Final = ("ws", "sse", "tcp", "h2", "http", OTHER)
 ERROR_KINDS: Final = (
     "reset",
+    "timed-out",
+    "unreachable",
     "silent",
     "blocked",
     "slow",

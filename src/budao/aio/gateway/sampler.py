@@ -9,7 +9,6 @@ by `looks_per_s_max`, so that the cost has a bound however many move at once: th
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from dataclasses import dataclass, field
@@ -148,6 +147,7 @@ class Watch:
         found = connection.socket if _TCP_INFO is not None else None
         descriptor = -1 if found is None else found.fileno()
         vital = Vital(connection, descriptor, prefix_of(connection.peer), is_mute=is_mute)
+        vital.fresh = self._fresh
         connection.health = vital
         self.heartbeats.add(vital)
         if descriptor >= 0:
@@ -172,12 +172,6 @@ class Watch:
     def bad_end(self, peer: str, kind: BadEnd) -> None:
         """A connection that never became one: its handshake or its head was wrong."""
         self.prefixes.count(prefix_of(peer), kind, self._now())
-
-    def doubt(self, connection: Watched) -> None:
-        """Its transport is full, or something else is odd: look at it with the next tick."""
-        vital: Vital | None = connection.health
-        if vital is not None and vital.descriptor >= 0:
-            self._fresh[vital] = None
 
     def counts(self) -> dict[str, int]:
         """Connections that are lost, blocked, held; for metrics and status."""
@@ -247,7 +241,8 @@ class Watch:
         tick_s = self.policy.heartbeat.tick_s
         left = ceil(self.policy.looks_per_s_max * tick_s)
         if self._fresh:
-            fresh, self._fresh = self._fresh, {}
+            fresh = tuple(self._fresh)
+            self._fresh.clear()
             for vital in fresh:
                 if vital.ring is not None:
                     self._put(vital, self._doubtful)
@@ -330,6 +325,8 @@ class Watch:
                 connection, now, lost=vital.is_lost, blocked=vital.is_blocked, retrying=info.is_retrying
             )
             self._obey(effects)
+            if vital.is_blocked and not was:
+                self.heartbeats.ask_now(vital)  # is it lost as well?
         ring = vital.ring
         if ring is None:  # it was ended by what was told
             return
@@ -373,15 +370,3 @@ class Watch:
             if vital.ring is not None:
                 vital.ring.remove(vital)
             ring.add(vital)
-
-
-def why_of(problem: BaseException | None) -> str:
-    """The word for a connection that its transport lost: a key of `BAD_ENDS`, or empty where it ended in order."""
-    if problem is None:
-        return ""
-    number = problem.errno if isinstance(problem, OSError) else None
-    if number == errno.ETIMEDOUT:
-        return "timed-out"
-    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}:
-        return "unreachable"
-    return "reset"

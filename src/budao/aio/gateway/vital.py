@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, Protocol
 
@@ -40,6 +41,7 @@ class Vital(Pulse[Watched]):
         "acked",
         "buffer_bytes",
         "descriptor",
+        "fresh",
         "health",
         "index",
         "is_blocked",
@@ -65,9 +67,16 @@ class Vital(Pulse[Watched]):
         """Bytes the peer's kernel had taken when the latest ping was sent, or the kernel was asked about it."""
         self.still = 0
         """Looks in a row that saw nothing move."""
+        self.fresh: dict[Vital, None] | None = None
+        """Where those are put that are to be looked at with the next tick."""
         self.ring: Ring | None = None
         self.index = 0
         """Where it is in its ring."""
+
+    def doubt(self) -> None:
+        """Its transport is full, or something else is odd: look at it with the next tick."""
+        if self.fresh is not None and self.descriptor >= 0:
+            self.fresh[self] = None
 
     @property
     def score(self) -> float:
@@ -110,3 +119,15 @@ class Ring:
             self._next = count - len(taken)
             taken += members[: self._next]
         return taken
+
+
+def why_of(problem: BaseException | None) -> str:
+    """The word for a connection that its transport lost: a bad end, or empty where it ended in order."""
+    if problem is None:
+        return ""
+    number = problem.errno if isinstance(problem, OSError) else None
+    if number == errno.ETIMEDOUT:
+        return "timed-out"
+    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}:
+        return "unreachable"
+    return "reset"
