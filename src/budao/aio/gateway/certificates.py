@@ -13,6 +13,7 @@ import logging
 import ssl
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -27,7 +28,6 @@ log = logging.getLogger("budao.gateway")
 LOOKS_EVERY_S: Final = 1.0
 SETTLES_S: Final = 3.0
 """Who renews writes two files, and maybe slowly: a bad pair is no news before it has been bad for so long."""
-ALPN: Final = ("h2", "http/1.1")
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -59,7 +59,7 @@ class Certificates:
         key: Path,
         *,
         authority: Path | None = None,
-        alpn: Sequence[str] = ALPN,
+        alpn: Sequence[str] | None = None,
         every_s: float = LOOKS_EVERY_S,
     ) -> None:
         self.certificate = certificate
@@ -67,7 +67,7 @@ class Certificates:
         self.authority = authority
         self.metrics = GatewayMetrics()
         self.every_s = every_s
-        self._alpn = list(alpn)
+        self._alpn = list(_spoken() if alpn is None else alpn)
         self._stamp = self._look_at()
         self._bad_since: float | None = None
         self._told = ""
@@ -154,6 +154,11 @@ class Certificates:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+
+def _spoken() -> Sequence[str]:
+    """What is agreed on by ALPN: what nobody here can speak is not offered."""
+    return ("h2", "http/1.1") if find_spec("h2") is not None else ("http/1.1",)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

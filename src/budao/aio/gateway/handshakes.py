@@ -60,6 +60,7 @@ BY_REASON: Final = {
 
 BY_VERIFY_CODE: Final = {
     2: "unknown-authority",
+    7: "wrong-key",
     9: "not-yet-valid",
     10: "expired",
     18: "unknown-authority",

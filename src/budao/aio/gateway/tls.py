@@ -36,8 +36,8 @@ ACCEPTS_MAX: Final = 16
 ACCEPT_PAUSE_S: Final = 0.5
 """How long nobody is accepted after the system had no descriptor left."""
 PLAIN_ANSWER: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: 42\r\n\r\n"
-    b"This port speaks TLS: use https:// or wss:"
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    b"This port speaks TLS: use https: or wss:\n"
 )
 
 Failed = Callable[[str, str], None]
@@ -111,8 +111,9 @@ class TlsTransport(asyncio.Transport):
         self._protocol.connection_made(self)
 
     def _answer_in_the_clear(self) -> None:
-        with suppress(OSError, ValueError):  # a courtesy
-            socket.socket.send(self._sock, PLAIN_ANSWER)  # past OpenSSL
+        with suppress(OSError, ValueError):  # a courtesy, past OpenSSL
+            socket.socket.recv(self._sock, RECORD_BYTES)  # what is unread when we close would take the answer with it
+            socket.socket.send(self._sock, PLAIN_ANSWER)
 
     def give_up(self, cause: str) -> None:
         """Its handshake has taken its time."""
