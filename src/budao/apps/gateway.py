@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from budao.aio import (
     Access,
     Certificates,
+    ChannelLog,
     DurableLog,
     Gateway,
     GatewayPolicy,
@@ -29,7 +30,7 @@ from budao.aio import (
 from budao.model import BadSettings, RemoteWireError, Wall
 from budao.push import ChannelRules, Grant, SessionPolicy, check_patterns, rules_of
 from budao.settings import Stated, read_text, typed
-from budao.wire.tokens import TokenKeys, sign_development_token
+from budao.wire import tokens
 
 PORT: Final = 7440
 LOG_PORT: Final = 7430
@@ -182,10 +183,10 @@ def _access(wanted: Wanted) -> Access:
     if wanted.token_key is not None and wanted.jwks is not None:
         raise BadSettings([("token", "both a key and a JWKS file are named; choose one")])
     if wanted.token_key is not None:
-        keys = TokenKeys.of_secret(read_token(file=wanted.token_key) or "")
+        keys = tokens.TokenKeys.of_secret(read_token(file=wanted.token_key) or "")
     elif wanted.jwks is not None:
         try:
-            keys = TokenKeys.of_jwks(wanted.jwks.read_text(encoding="utf-8"))
+            keys = tokens.TokenKeys.of_jwks(wanted.jwks.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as problem:
             raise BadSettings([("jwks", f"{wanted.jwks} cannot be read: {problem}")]) from problem
     anonymous = None
@@ -256,7 +257,7 @@ def sign_token(
     Raises:  BadSettings, RemoteWireError for what is no pattern.
     """
     check_patterns([*subscribe, *publish, *presence])
-    return sign_development_token(
+    return tokens.sign_development_token(
         read_token(file=key) or "",
         subject=subject,
         subscribe=tuple(subscribe),

@@ -10,7 +10,7 @@ from typing import Final
 from budao.aio.security import is_loopback
 from budao.model import Wall
 from budao.push import Grant
-from budao.wire.tokens import TokenKeys, Unauthorized
+from budao.wire import tokens
 
 REMEMBERED_MAX: Final = 4_096
 """Tokens whose grants are remembered: checking one is a hundred times what remembering it is."""
@@ -24,7 +24,7 @@ class Access:
     Without keys and without an anonymous grant nobody gets anything, except by a ticket.
     """
 
-    keys: TokenKeys | None = None
+    keys: tokens.TokenKeys | None = None
     """What tokens are checked with."""
     anonymous: Grant | None = None
     """What somebody without a token may do; None for nothing."""
@@ -38,7 +38,7 @@ class Access:
     _known: dict[str, Grant] = field(default_factory=dict, repr=False)
     _good_hosts: set[str] = field(default_factory=set, repr=False)
 
-    def grant(self, token: str | None, wall: Wall) -> Grant | Unauthorized | None:
+    def grant(self, token: str | None, wall: Wall) -> Grant | tokens.Unauthorized | None:
         """What a token grants, or why nothing; without a token the anonymous grant, or None."""
         if token is None:
             return self.anonymous
@@ -48,7 +48,7 @@ class Access:
                 return known
             del self._known[token]
         if self.keys is None:
-            return Unauthorized("unauthorized", "this gateway knows no keys, so no token is good here")
+            return tokens.Unauthorized("unauthorized", "this gateway knows no keys, so no token is good here")
         found = self.keys.check(token, wall)
         if isinstance(found, Grant):
             if len(self._known) >= REMEMBERED_MAX:
@@ -56,7 +56,7 @@ class Access:
             self._known[token] = found
         return found
 
-    def renew(self, keys: TokenKeys | None) -> None:
+    def renew(self, keys: tokens.TokenKeys | None) -> None:
         """Other keys from now on. Sessions that are open go on until their grant ends."""
         self._known.clear()
         self.keys = keys

@@ -17,16 +17,7 @@ from budao.aio.gateway.sse import SseConnection
 from budao.aio.gateway.websocket import CODECS, WebSocket
 from budao.model import RemoteWireError
 from budao.push import Grant, Problem
-from budao.wire import deflate, format_retry_after, publish_body, push_frames, websocket
-from budao.wire.http1 import (
-    BadRequest,
-    Body,
-    EndOfBody,
-    Request,
-    RequestReader,
-    format_head,
-    format_response,
-)
+from budao.wire import deflate, format_retry_after, http1, publish_body, push_frames, websocket
 
 if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
@@ -35,7 +26,7 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 STREAM: Final = "/v1/stream"
 BAD: Final[Mapping[int, str]] = {413: "too-large", 414: "too-large", 431: "too-large"}
 
-Event = Request | Body | EndOfBody
+Event = http1.Request | http1.Body | http1.EndOfBody
 
 
 class Door(asyncio.Protocol):
@@ -58,12 +49,12 @@ class Door(asyncio.Protocol):
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.reader = RequestReader(gateway.head_policy)
+        self.reader = http1.RequestReader(gateway.head_policy)
         self._transport: asyncio.Transport | None = None
         self.is_gone = False
         self.due = 0.0
         """When it is ended unless it has got on: the gateway looks now and then."""
-        self._request: Request | None = None
+        self._request: http1.Request | None = None
         self._body: list[bytes] = []
         self._events: deque[Event] = deque()
         self._is_busy = False
@@ -82,14 +73,14 @@ class Door(asyncio.Protocol):
             after_s = gateway.come_back_s()
             body = publish_body.format_error(Problem(why="full", happened="this gateway is full", after_s=after_s))
             headers = {"content-type": http_api.JSON_TYPE, "retry-after": format_retry_after(after_s)}
-            self._end(format_response(503, headers, body, keeps_alive=False))
+            self._end(http1.format_response(503, headers, body, keeps_alive=False))
 
     def data_received(self, data: bytes) -> None:
         if self._is_last:
             return
         try:
             self._take(self.reader.feed(data))
-        except BadRequest as bad:
+        except http1.BadRequest as bad:
             self._bad(bad)
         except Exception as problem:  # noqa: BLE001 - a mistake of ours ends this connection, and no other
             self.gateway.mistake(self, problem)
@@ -111,7 +102,7 @@ class Door(asyncio.Protocol):
         self.gateway.metrics.count_error("timeout" if self.reader.is_mid_request or self._request else "head")
         if self.reader.is_mid_request or self._request is not None:
             body = publish_body.format_error(Problem(why="timeout", happened="the request took too long to come"))
-            self._end(format_response(408, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
+            self._end(http1.format_response(408, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
         else:
             self._end(b"")
 
@@ -123,7 +114,7 @@ class Door(asyncio.Protocol):
     def fail(self) -> None:
         """A mistake of ours: its request is answered 500."""
         body = publish_body.format_error(Problem(why="mistake", happened="a mistake of the gateway; it is in its log"))
-        self._end(format_response(500, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
+        self._end(http1.format_response(500, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
 
     def cut(self, why: str) -> None:  # noqa: ARG002 - nobody counts why a request ended
         """End it now."""
@@ -140,13 +131,13 @@ class Door(asyncio.Protocol):
                 self._transport.pause_reading()  # who asks faster than we answer waits in the kernel
             return
         for index, event in enumerate(events):
-            if isinstance(event, Request):
+            if isinstance(event, http1.Request):
                 self._request = event
                 self._body.clear()
                 self.due = self.gateway.now() + self.gateway.policy.body_s
                 if event.expects_continue and event.body_bytes != 0 and self._transport is not None:
                     self._transport.write(CONTINUE)
-            elif isinstance(event, Body):
+            elif isinstance(event, http1.Body):
                 self._body.append(event.data)
             elif self._whole() and index + 1 < len(events):
                 self._events.extend(events[index + 1 :])
@@ -178,10 +169,10 @@ class Door(asyncio.Protocol):
         request, transport = self._request, self._transport
         if request is None or self.is_gone or transport is None:
             return
-        keeps_alive = request.keeps_alive and not self.gateway.is_leaving
+        keeps_alive = request.keeps_alive and not (self.gateway.is_leaving or self.gateway.is_draining)
         if request.method == "HEAD":
             body = b""
-        data = format_response(status, headers, body, keeps_alive=keeps_alive)
+        data = http1.format_response(status, headers, body, keeps_alive=keeps_alive)
         if not keeps_alive:
             self._end(data)
             return
@@ -201,7 +192,7 @@ class Door(asyncio.Protocol):
     def _go_on(self, events: Sequence[Event]) -> None:
         try:
             self._take(events)
-        except BadRequest as bad:
+        except http1.BadRequest as bad:
             self._bad(bad)
         except Exception as problem:  # noqa: BLE001 - see above
             self.gateway.mistake(self, problem)
@@ -211,7 +202,7 @@ class Door(asyncio.Protocol):
     def stream(self, connection: SseConnection, headers: Mapping[str, str]) -> None:
         """See `http_api.Exchange`. The body ends with the connection, so that its bytes are the same for everybody."""
         self._become(connection)
-        connection.open(format_head(200, headers, keeps_alive=False))
+        connection.open(http1.format_head(200, headers, keeps_alive=False))
 
     def _become(self, connection: SseConnection | WebSocket) -> None:
         transport = self._transport
@@ -222,7 +213,7 @@ class Door(asyncio.Protocol):
         connection.begin(transport)
         self._transport = None
 
-    def _bad(self, bad: BadRequest) -> None:
+    def _bad(self, bad: http1.BadRequest) -> None:
         if bad.before:  # they are good, and answered first
             self._take(bad.before)
         if self._is_last or self._is_busy:
@@ -232,7 +223,7 @@ class Door(asyncio.Protocol):
         self.gateway.metrics.count_error(BAD.get(bad.status, "head"))
         body = publish_body.format_error(Problem(why=BAD.get(bad.status, "bad-request"), happened=bad.problem))
         headers = {"content-type": http_api.JSON_TYPE, **bad.headers}
-        self._end(format_response(bad.status, headers, body, keeps_alive=False))
+        self._end(http1.format_response(bad.status, headers, body, keeps_alive=False))
 
     def _end(self, data: bytes) -> None:
         transport = self._transport
@@ -245,7 +236,7 @@ class Door(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------- to a WebSocket
 
-    def _upgrade(self, request: Request) -> None:
+    def _upgrade(self, request: http1.Request) -> None:
         gateway = self.gateway
         headers = request.headers
         asked = websocket.check_upgrade(request)

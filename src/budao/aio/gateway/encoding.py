@@ -17,7 +17,7 @@ from budao.wire import deflate, framing, push_frames, websocket
 class Encoding:
     """How the frames of a gateway look to connections of one kind."""
 
-    __slots__ = ("_frame", "_message", "beat", "name", "transport")
+    __slots__ = ("_beat", "_frame", "_message", "name", "transport")
 
     def __init__(
         self,
@@ -26,14 +26,19 @@ class Encoding:
         *,
         message: Callable[[Message], bytes],
         frame: Callable[[FromGateway], bytes],
-        beat: bytes,
     ) -> None:
         self.name = name
         self.transport = transport
         self._message = message
         self._frame = frame
-        self.beat = beat
-        """What says only that somebody is there."""
+        self._beat = b""
+
+    @property
+    def beat(self) -> bytes:
+        """What says only that somebody is there. Made when it is first sent: msgpack may not be installed."""
+        if not self._beat:
+            self._beat = self._frame(Ping())
+        return self._beat
 
     def frame(self, frame: FromGateway) -> bytes:
         """A frame for one connection."""
@@ -72,7 +77,7 @@ def _websocket(codec: push_frames.Codec, *, deflates: bool = False) -> Encoding:
         return wrap(opcode, compress(encode_msg(message)), rsv1=True)
 
     name = f"{codec.subprotocol}{' deflated' if deflates else ''}"
-    return Encoding(name, "ws", message=compressed if deflates else message, frame=frame, beat=frame(Ping()))
+    return Encoding(name, "ws", message=compressed if deflates else message, frame=frame)
 
 
 def _tcp(codec: push_frames.Codec) -> Encoding:
@@ -82,7 +87,6 @@ def _tcp(codec: push_frames.Codec) -> Encoding:
         "tcp",
         message=lambda message: wrap(encode_msg(message)),
         frame=lambda frame: wrap(encode(frame)),
-        beat=wrap(encode(Ping())),
     )
 
 

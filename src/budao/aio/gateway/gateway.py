@@ -38,7 +38,7 @@ from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
 from budao.push import BadEnd, ChannelRules, Grant, Open, PacePolicy, Problem, SessionPolicy
-from budao.wire.http1 import HeadPolicy
+from budao.wire import http1
 
 log = logging.getLogger("budao.gateway")
 
@@ -132,11 +132,11 @@ class Gateway:
         self._dice = SystemRandom()
         self.name = name or f"gateway-{self._dice.getrandbits(24):06x}"
         self.peers = tuple(peers)
-        self.head_policy = HeadPolicy(
+        self.head_policy = http1.HeadPolicy(
             head_bytes_max=self.policy.head_bytes_max,
-            target_bytes_max=min(HeadPolicy().target_bytes_max, self.policy.head_bytes_max),
+            target_bytes_max=min(http1.HeadPolicy().target_bytes_max, self.policy.head_bytes_max),
             body_bytes_max=self.policy.body_bytes_max,
-            early_bytes_max=max(HeadPolicy().early_bytes_max, self.session_policy.frame_bytes_max),
+            early_bytes_max=max(http1.HeadPolicy().early_bytes_max, self.session_policy.frame_bytes_max),
         )
         self.metrics = GatewayMetrics(gateway=self.name)
         self.metrics.before_scrape(self._measure)

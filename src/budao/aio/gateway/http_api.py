@@ -15,8 +15,7 @@ from budao.aio.gateway.metrics import CONTENT_TYPE
 from budao.aio.gateway.sse import SseConnection, Wish
 from budao.model import RemoteWireError
 from budao.push import Draft, Grant, Placed, Problem
-from budao.wire import format_retry_after, parse_traceparent, publish_body
-from budao.wire.http1 import Request, parse_query
+from budao.wire import format_retry_after, http1, parse_traceparent, publish_body
 
 if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
@@ -66,7 +65,7 @@ class Exchange(Protocol):
         """Answer 200, and from there on be the transport of this connection: `begin` it, then `open` it."""
 
 
-Handler = Callable[["Gateway", Exchange, Request, bytes, "Ask"], None]
+Handler = Callable[["Gateway", Exchange, http1.Request, bytes, "Ask"], None]
 
 
 class Ask:
@@ -80,7 +79,7 @@ class Ask:
         self.cors = cors
 
 
-def serve(gateway: Gateway, exchange: Exchange, request: Request, body: bytes) -> None:
+def serve(gateway: Gateway, exchange: Exchange, request: http1.Request, body: bytes) -> None:
     """Answers a request."""
     methods = ROUTES.get(request.path)
     if methods is None and request.path.startswith("/v1/control/"):
@@ -105,7 +104,7 @@ def serve(gateway: Gateway, exchange: Exchange, request: Request, body: bytes) -
         )
         refuse(exchange, problem, {**cors, "allow": ", ".join(methods)})
         return
-    query = parse_query(request.query)
+    query = http1.parse_query(request.query)
     if handler in OPEN:
         handler(gateway, exchange, request, body, Ask(query, None, cors))
         return
@@ -190,7 +189,7 @@ class _Gathering:
         self.exchange.answer(200, {"content-type": JSON_TYPE, **self.headers}, body)
 
 
-def _publish(gateway: Gateway, exchange: Exchange, request: Request, body: bytes, ask: Ask) -> None:
+def _publish(gateway: Gateway, exchange: Exchange, request: http1.Request, body: bytes, ask: Ask) -> None:
     grant = ask.grant
     assert grant is not None, "it was asked for"
     trace = request.headers.get("traceparent")
@@ -230,7 +229,7 @@ def _refusal(grant: Grant, draft: Draft) -> Problem | None:
     return Problem(why="forbidden", happened=f"this token does not allow to publish to {draft.channel!r}")
 
 
-def _events(gateway: Gateway, exchange: Exchange, request: Request, _: bytes, ask: Ask) -> None:
+def _events(gateway: Gateway, exchange: Exchange, request: http1.Request, _: bytes, ask: Ask) -> None:
     grant = ask.grant
     assert grant is not None, "it was asked for"
     try:
@@ -251,7 +250,7 @@ def _events(gateway: Gateway, exchange: Exchange, request: Request, _: bytes, as
     exchange.stream(SseConnection(gateway, grant, wish, transport=exchange.transport), {**EVENT_STREAM, **ask.cors})
 
 
-def _stream(_: Gateway, exchange: Exchange, __: Request, ___: bytes, ask: Ask) -> None:
+def _stream(_: Gateway, exchange: Exchange, __: http1.Request, ___: bytes, ask: Ask) -> None:
     problem = Problem(why="bad-request", happened="this is a WebSocket: ask for an upgrade, with GET and HTTP/1.1")
     exchange.answer(
         426,
@@ -260,7 +259,7 @@ def _stream(_: Gateway, exchange: Exchange, __: Request, ___: bytes, ask: Ask) -
     )
 
 
-def _presence(gateway: Gateway, exchange: Exchange, _: Request, __: bytes, ask: Ask) -> None:
+def _presence(gateway: Gateway, exchange: Exchange, _: http1.Request, __: bytes, ask: Ask) -> None:
     grant = ask.grant
     assert grant is not None, "it was asked for"
     channel = ask.query.get("channel", [""])[0]
@@ -280,16 +279,16 @@ def _presence(gateway: Gateway, exchange: Exchange, _: Request, __: bytes, ask: 
     _say(exchange, 200, {"channel": channel, "count": len(found), "present": list(found)}, ask.cors)
 
 
-def _healthz(gateway: Gateway, exchange: Exchange, _: Request, __: bytes, ___: Ask) -> None:
+def _healthz(gateway: Gateway, exchange: Exchange, _: http1.Request, __: bytes, ___: Ask) -> None:
     _say(exchange, 200, {"gateway": gateway.name, "connections": len(gateway.connections)})
 
 
-def _readyz(gateway: Gateway, exchange: Exchange, _: Request, __: bytes, ___: Ask) -> None:
+def _readyz(gateway: Gateway, exchange: Exchange, _: http1.Request, __: bytes, ___: Ask) -> None:
     problems = gateway.unready()
     _say(exchange, 503 if problems else 200, {"ready": not problems, "problems": problems})
 
 
-def _metrics(gateway: Gateway, exchange: Exchange, request: Request, _: bytes, ask: Ask) -> None:
+def _metrics(gateway: Gateway, exchange: Exchange, request: http1.Request, _: bytes, ask: Ask) -> None:
     if not gateway.shows_metrics:
         grant = who(gateway, request.headers, ask.query)
         if isinstance(grant, Problem) or not grant.operate:
@@ -299,7 +298,7 @@ def _metrics(gateway: Gateway, exchange: Exchange, request: Request, _: bytes, a
     exchange.answer(200, {"content-type": CONTENT_TYPE}, gateway.metrics.text())
 
 
-def _control(gateway: Gateway, exchange: Exchange, request: Request, body: bytes, ask: Ask) -> None:
+def _control(gateway: Gateway, exchange: Exchange, request: http1.Request, body: bytes, ask: Ask) -> None:
     grant = ask.grant
     if grant is None or not grant.operate:
         refuse(exchange, Problem(why="forbidden", happened="this token may not operate the gateway"), ask.cors)

@@ -100,9 +100,9 @@ def _message(message: Message) -> bytes:
     return sse.event(push_frames.JSON.encode_msg(message), id=format_place(message.position))
 
 
-ONE: Final = Encoding("sse", "sse", message=_message, frame=_frame, beat=sse.BEAT)
+ONE: Final = Encoding("sse", "sse", message=_message, frame=_frame)
 """For readers of one channel."""
-ONE_H2: Final = Encoding("sse h2", "h2", message=_message, frame=_frame, beat=sse.BEAT)
+ONE_H2: Final = Encoding("sse h2", "h2", message=_message, frame=_frame)
 """The same over HTTP/2, which is counted apart."""
 
 
@@ -112,7 +112,7 @@ class Several(Encoding):
     __slots__ = ("places",)
 
     def __init__(self, transport: str) -> None:
-        super().__init__("sse, several channels", transport, message=_message, frame=_frame, beat=sse.BEAT)
+        super().__init__("sse, several channels", transport, message=_message, frame=_frame)
         self.places: dict[str, Position] = {}
 
     def frame(self, frame: FromGateway) -> bytes:

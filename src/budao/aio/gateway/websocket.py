@@ -8,7 +8,6 @@ from budao.aio.gateway import encoding
 from budao.aio.gateway.talk import Talk
 from budao.push import Bye, Grant
 from budao.wire import deflate, push_frames, websocket
-from budao.wire.websocket import BadFrame, Binary, Text, WsClose, WsPing, WsPong
 
 if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
@@ -38,7 +37,7 @@ class WebSocket(Talk):
     def received(self, data: bytes) -> None:
         try:
             events = self.reader.feed(data)
-        except BadFrame as bad:
+        except websocket.BadFrame as bad:
             for event in bad.before:
                 self._event(event)
             self.gateway.metrics.count_error("too-large" if bad.code == 1009 else "frame")
@@ -51,21 +50,21 @@ class WebSocket(Talk):
             self._event(event)
 
     def _event(self, event: websocket.Event) -> None:
-        if isinstance(event, WsClose):
+        if isinstance(event, websocket.WsClose):
             self._closed(event)
-        elif self.is_over or isinstance(event, WsPong):
+        elif self.is_over or isinstance(event, websocket.WsPong):
             return
-        elif isinstance(event, Text | Binary):
-            if isinstance(event, Text) is self.codec.is_text:
+        elif isinstance(event, websocket.Text | websocket.Binary):
+            if isinstance(event, websocket.Text) is self.codec.is_text:
                 self.heard(event.data)
             else:
                 self.finish_with(
                     "unsupported", f"{self.codec.subprotocol} comes as {'text' if self.codec.is_text else 'binary'}"
                 )
-        elif isinstance(event, WsPing):
+        elif isinstance(event, websocket.WsPing):
             self.raw(websocket.frame(websocket.PONG, event.data))
 
-    def _closed(self, event: WsClose) -> None:
+    def _closed(self, event: websocket.WsClose) -> None:
         if not self.is_over:
             self.flush()
             self.why = self.why or "done"
