@@ -95,6 +95,29 @@ def test_a_spoilt_conversation_is_understood_the_same_however_it_is_cut(
     assert bool(once[1]) == bool(apart[1])
 
 
+@given(conversations(), st.integers(0, 900))
+def test_another_reader_goes_on_where_one_stopped(conversation: tuple[bytes, list[websocket.Event]], cut: int) -> None:
+    raw, said = conversation
+    first, second = websocket_reader(), websocket_reader()
+    found = first.feed(raw[:cut])
+    unread = first.unread()
+    if unread is None:  # amid a compressed message: nobody else has its window
+        second = first
+    else:
+        assert second.feed(unread) == []
+        assert second.is_mid_message == first.is_mid_message
+    assert found + second.feed(raw[cut:]) == said
+
+
+@given(PAYLOADS, st.integers(0, 900))
+def test_another_reader_of_frames_goes_on_where_one_stopped(payloads: list[bytes], cut: int) -> None:
+    raw = b"".join(map(framing.frame, payloads))
+    first, second = framing.Reader(300), framing.Reader(300)
+    found = [bytes(view) for view in first.feed(raw[:cut])]
+    assert second.feed(first.unread()) == []
+    assert found + [bytes(view) for view in second.feed(raw[cut:])] == payloads
+
+
 @given(st.binary(max_size=9_000), st.binary(min_size=4, max_size=4))
 def test_masking_is_one_exclusive_or_a_byte(payload: bytes, mask: bytes) -> None:
     assert websocket.unmask(payload, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
