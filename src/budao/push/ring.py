@@ -98,7 +98,7 @@ class Ring:
         if kept[-1].total_bytes - before <= bytes_max:
             return kept[index:]
         end = index + 1
-        while kept[end].total_bytes - before <= bytes_max:
+        while end < len(kept) and kept[end].total_bytes - before <= bytes_max:
             end += 1
         return kept[index:end]
 
