@@ -168,7 +168,7 @@ class _At(IntEnum):
 class _Reader(Generic[Head]):
     """What requests and answers have in common: a head, and a body of one of three kinds."""
 
-    __slots__ = ("_at", "_keeps_alive", "_left", "_policy", "_read", "_tail", "_trailers", "_upgrades")
+    __slots__ = ("_at", "_keeps_alive", "_left", "_passed_over", "_policy", "_read", "_tail", "_trailers", "_upgrades")
 
     def __init__(self, policy: HeadPolicy) -> None:
         self._policy = policy
@@ -181,6 +181,8 @@ class _Reader(Generic[Head]):
         self._trailers = 0
         self._keeps_alive = True
         self._upgrades = False
+        self._passed_over = False
+        """Whether an empty line was let pass before this head."""
 
     def taken_over(self) -> bytes:
         """After an upgrade: what follows it, unread. The reader is done."""
@@ -222,14 +224,17 @@ class _Reader(Generic[Head]):
 
     def _head(self, data: bytes, at: int, searched: int, found: list[Head | Body | EndOfBody]) -> int:
         policy = self._policy
+        if data.startswith(b"\r\n", at):
+            if self._passed_over:
+                raise BadHead(400, "two empty lines stand before a head")
+            self._passed_over = True  # RFC 9112, section 2.2: one before a request is let pass
+            return at + 2
         end: int = data.find(b"\r\n\r\n", max(at, searched))
-        if data.startswith(b"\r\n", at) and end != at:
-            at += 2  # RFC 9112, section 2.2: one empty line before a request is let pass
-        elif end >= 0 and end + 4 - at <= policy.head_bytes_max:
+        if end >= 0 and end + 4 - at <= policy.head_bytes_max:
+            self._passed_over = False
             self._begin(data[at : end + 2], found)
             return end + 4
-        if end < 0 or end + 4 - at > policy.head_bytes_max:
-            self._wait_for_head(data, at, searched)
+        self._wait_for_head(data, at, searched)
         return at
 
     def _wait_for_head(self, data: bytes, at: int, searched: int) -> None:

@@ -59,6 +59,14 @@ def test_requests_follow_each_other_in_one_piece() -> None:
     ]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 100])
+def test_one_empty_line_before_each_request_is_passed_over_and_a_second_is_not(step: int) -> None:
+    one, raw = reader(), b"\r\n" + GET + b"\r\n" + GET + b"\r\n"
+    assert len([each for at in range(0, len(raw), step) for each in one.feed(raw[at : at + step])]) == 4
+    with pytest.raises(http1.BadRequest):
+        [one.feed(b"\r\n"[at : at + step]) for at in range(0, 2, step)]
+
+
 def test_a_body_may_come_with_any_method() -> None:
     found = reader().feed(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab" + GET)
     assert found[1:3] == [Body(b"ab"), EndOfBody()]
