@@ -21,6 +21,8 @@ asyncio.run(serve(Path(sys.argv[1]), port=int(sys.argv[2]), as_json=True))
 
 
 class StoreProcess:
+    program = PROGRAM
+
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
         self.port = port
@@ -31,7 +33,7 @@ class StoreProcess:
         until = time.monotonic() + PATIENCE_S
         while True:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(self.folder), str(self.port)], stdout=subprocess.PIPE
+                [sys.executable, "-c", self.program, str(self.folder), str(self.port)], stdout=subprocess.PIPE
             )
             assert self.process.stdout is not None
             if self.process.stdout.readline():

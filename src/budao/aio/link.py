@@ -85,6 +85,11 @@ class Link(asyncio.Protocol, Generic[M]):
 
     # -------------------------------------------------------------------------------------- called by its owner
 
+    @property
+    def outbox_bytes(self) -> int:
+        """What waits for the other side to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def post(self, frame: bytes) -> bool:
         """As `send`, in one write with whatever else is posted in this turn of the loop."""
         if not self.is_open or self._transport is None or self._transport.is_closing():

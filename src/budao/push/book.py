@@ -129,9 +129,7 @@ class Book:
         for draft in drafts:
             channel, name = draft.channel, draft.id
             life = self._lives.get(channel) if channel not in forgotten else None
-            problem = _misnamed(channel) if life is None and channel not in runs else None
-            if problem is None:
-                problem = _problem(draft, self.rules.of(channel) if life is None else life.policy)
+            problem = self._problem(draft, life)
             if problem is not None:
                 answers.append(problem)
                 continue
@@ -311,6 +309,21 @@ class Book:
 
     # ------------------------------------------------------------------------------------------------- helpers
 
+    def _problem(self, draft: Draft, life: _Life | None) -> NotPlaced | None:
+        if life is None:
+            try:
+                check_channel(draft.channel)
+            except RemoteWireError as problem:
+                return NotPlaced("bad-data", str(problem))
+        bound = (self.rules.of(draft.channel) if life is None else life.policy).message_bytes_max
+        if len(draft.data) > bound:
+            happened = f"the data has {len(draft.data)} bytes, and {bound} are allowed in {draft.channel}"
+            return NotPlaced("too-large", happened)
+        for what, text, most in (("id", draft.id, ID_BYTES_MAX), ("trace", draft.trace, TRACE_BYTES_MAX)):
+            if text is not None and not _is_short(text, most):
+                return NotPlaced("bad-data", f"the {what} of a message is text of 1 to {most} bytes")
+        return None
+
     def _placed(self, channel: str, name: str, now: Wall) -> Position | None:
         known = self._ids.get((channel, name))
         return None if known is None or now - known[1] >= self.policy.ids_age_s else known[0]
@@ -419,26 +432,6 @@ class _Life:
     def _drop(self) -> None:
         self.bytes -= len(self.messages.pop(self.first).data)
         self.first += 1
-
-
-def _misnamed(channel: str) -> NotPlaced | None:
-    try:
-        check_channel(channel)
-    except RemoteWireError as problem:
-        return NotPlaced("bad-data", str(problem))
-    return None
-
-
-def _problem(draft: Draft, policy: ChannelPolicy) -> NotPlaced | None:
-    if len(draft.data) > policy.message_bytes_max:
-        happened = (
-            f"the data has {len(draft.data)} bytes, and {policy.message_bytes_max} are allowed in {draft.channel}"
-        )
-        return NotPlaced("too-large", happened)
-    for what, text, bound in (("id", draft.id, ID_BYTES_MAX), ("trace", draft.trace, TRACE_BYTES_MAX)):
-        if text is not None and not _is_short(text, bound):
-            return NotPlaced("bad-data", f"the {what} of a message is text of 1 to {bound} bytes")
-    return None
 
 
 def _is_short(text: str, bound: int) -> bool:
