@@ -1,8 +1,8 @@
 """Looks after the connections of a gateway: heartbeats, health, blocks. The machines decide; here the kernel is asked and obeyed.
 
 Every tick (100 ms) a part of the connections is looked at, by one `getsockopt(TCP_INFO)` each: the same struct says what SIOCOUTQ
-would. Who moved a byte since the last look is looked at again after `look_s`, who did not after `look_idle_s`, since the numbers of
-an idle connection do not change. Who is in doubt (late, lost, blocked, held) is looked at first and always. What is left is bounded
+would. Who moved more than a pong since the last look is looked at again after `look_s`, who did not after `look_idle_s`, since
+the numbers of an idle connection do not change. Who is in doubt (late, lost, blocked, held) is looked at first and always. What is left is bounded
 by `looks_per_s_max`, so that the cost has a bound however many move at once: their looks are then further apart.
 """
 
@@ -46,6 +46,8 @@ log = logging.getLogger("budao.gateway")
 
 SMALL_BYTES: Final = 8 * 1024
 """Less than this in the send buffer is not worth asking for its size."""
+FEW_BYTES: Final = 100
+"""Who moved no more than this since the last look has only answered a ping, and is as idle as before."""
 STILL_LOOKS: Final = 2
 """Looks without a change after which a connection counts as idle."""
 EXPECTED_MAX_S: Final = 2.0
@@ -82,8 +84,8 @@ class WatchPolicy:
     block: BlockPolicy = field(default_factory=BlockPolicy)
     look_s: float = 0.5
     """How often the kernel is asked about a connection that moves."""
-    look_idle_s: float = 20.0
-    """And about one that does not."""
+    look_idle_s: float = 30.0
+    """And about one that does not. Each ping is a look as well."""
     looks_per_s_max: int = 8_000
     """Looks at connections that are not in doubt. Each costs about 2 us."""
     outbox_bytes_max: int = 64 * 1024
@@ -282,10 +284,13 @@ class Watch:
         moved = (info.bytes_sent or info.segs_out or 0) + (info.bytes_received or 0) + info.total_retrans
         queued = info.queued_bytes or 0
         if moved != vital.moved:
+            if moved - vital.moved > FEW_BYTES:
+                vital.still = 0
+                if vital.ring is self._idle:
+                    self._put(vital, self._active)
+            else:
+                vital.still += 1
             vital.moved = moved
-            vital.still = 0
-            if vital.ring is self._idle:
-                self._put(vital, self._active)
             self._judge(vital, info, now)
         else:
             vital.still += 1
