@@ -79,7 +79,7 @@ from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix
 from budao.push.problems import WHYS
 from budao.push.ring import Recent, Ring, bridge
 from budao.push.rules import ChannelRules, parse_rules, rules_of
-from budao.push.session import Session, SessionState, Stage
+from budao.push.session import Malformed, Session, SessionState, Stage
 from budao.push.session_policy import SessionPolicy
 from budao.push.standby import StandbyPolicy, Standbys
 from budao.push.takeover import TakeoverPolicy, TakeoverProof
@@ -151,6 +151,7 @@ __all__ = [
     "LogError",
     "LogRefused",
     "LogWentAway",
+    "Malformed",
     "Message",
     "Missing",
     "Move",

@@ -50,6 +50,8 @@ from budao.push.rules import ChannelRules
 from budao.push.session_policy import SessionPolicy
 
 SESSION_CHARACTERS_MAX: Final = 64
+NAMED_TIMES_MAX: Final = 2
+"""A frame may name so many times the channels that a session may read; the refusals of more would be a flood."""
 _SESSION: Final = re.compile(rf"[A-Za-z0-9._:~-]{{1,{SESSION_CHARACTERS_MAX}}}")
 _NOTHING: Final[Mapping[str, Problem]] = {}
 
@@ -89,6 +91,14 @@ class SessionState:
     """Those of them with presence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """In the place of a frame: a request that can be told from the rest, and whose data is wrong. It counts like any other."""
+
+    ref: int
+    problem: Problem
+
+
 class Session:
     """The machine of one session.
 
@@ -123,7 +133,7 @@ class Session:
         self._publishes: TokenBucket | None = None
         self._waiting = 0
         """Publishes that the log has not answered."""
-        self._held: list[FromClient] | None = None
+        self._held: list[FromClient | Malformed] | None = None
         """What came while the hello was worked on; its hello first, while a ticket is looked at."""
 
     # ---------------------------------------------------------------------------------------------- what is
@@ -166,7 +176,7 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- the client
 
-    def received(self, frame: FromClient, now: Mono, wall: Wall) -> tuple[SessionEffect, ...]:
+    def received(self, frame: FromClient | Malformed, now: Mono, wall: Wall) -> tuple[SessionEffect, ...]:
         """The client said this."""
         stage = self.stage
         if stage is Stage.ENDED:
@@ -194,7 +204,7 @@ class Session:
             return self._said(frame, now)
         return self._hold(frame)
 
-    def _said(self, frame: FromClient, now: Mono) -> tuple[SessionEffect, ...]:
+    def _said(self, frame: FromClient | Malformed, now: Mono) -> tuple[SessionEffect, ...]:
         match frame:
             case Seen():
                 self._see(frame)
@@ -211,10 +221,12 @@ class Session:
                 return self._unsub(frame)
             case Standby():
                 return self._promote(frame)
+            case Malformed():
+                return (Answer(Ack(ref=frame.ref, problem=frame.problem)),)
             case _:
                 return self.end("bad-frame", detail=f"{type(frame).__name__.lower()} does not fit here")
 
-    def _hold(self, frame: FromClient) -> tuple[SessionEffect, ...]:
+    def _hold(self, frame: FromClient | Malformed) -> tuple[SessionEffect, ...]:
         held = self._held
         if held is None:
             held = self._held = []
@@ -230,6 +242,10 @@ class Session:
         if hello.session is not None and _SESSION.fullmatch(hello.session) is None:
             return self.end(
                 "bad-frame", detail=f"the name of a session is 1 to {SESSION_CHARACTERS_MAX} of A-Z a-z 0-9 . _ : ~ -"
+            )
+        if len(hello.channels) > NAMED_TIMES_MAX * self.policy.subscriptions_max:
+            return self.end(
+                "bad-frame", detail=f"a hello with {len(hello.channels)} channels; no session reads so many"
             )
         if hello.ticket is not None:
             self.stage = Stage.REDEEMING
@@ -379,6 +395,9 @@ class Session:
             problem = Problem(
                 why="not-standby", happened="this connection is not quiet; subscribe to go on from elsewhere"
             )
+            return (Answer(Ack(ref=asked.ref, problem=problem)),)
+        if len(asked.channels) > NAMED_TIMES_MAX * self.policy.subscriptions_max:
+            problem = Problem(why="too-many", happened=f"{len(asked.channels)} channels; no session reads so many")
             return (Answer(Ack(ref=asked.ref, problem=problem)),)
         refused: dict[str, Problem] = {}
         for channel, place in asked.channels.items():

@@ -61,7 +61,7 @@ _NO_DATA: Final[_Data] = (b"", Kind.JSON, RemoteWireError("data: is missing"))
 
 
 class FrameRefused(RemoteWireError):
-    """A request that can be told from the rest, and whose data is wrong: answer it with an `Ack`, and go on."""
+    """A request that can be told from the rest, and whose data is wrong: give the session a `Malformed`, and go on."""
 
     def __init__(self, ref: int, problem: Problem) -> None:
         super().__init__(ref, problem)

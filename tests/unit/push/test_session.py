@@ -20,10 +20,12 @@ from budao.push import (
     Heard,
     Hello,
     Kind,
+    Malformed,
     Open,
     Ping,
     Pong,
     Position,
+    Problem,
     Promote,
     Pub,
     Publish,
@@ -157,6 +159,14 @@ def test_more_channels_than_allowed_are_refused_in_the_welcome() -> None:
     assert isinstance(effect, Open)
     assert [each.channel for each in effect.subscribe] == ["room:0", "room:1"]
     assert {problem.why for problem in effect.refused.values()} == {"too-many"}
+
+
+def test_a_flood_of_names_is_not_answered_one_by_one() -> None:
+    names = dict.fromkeys(map(str, range(5)), None)
+    assert ended(say(new(subscriptions_max=2), Hello(channels=names))).code == 4303
+    session = opened(is_standby=True, subscriptions_max=2)
+    assert why(say(session, Standby(ref=1, channels=names))) == "too-many"
+    assert session.stage is Stage.STANDBY
 
 
 def test_what_comes_before_the_welcome_waits_for_it() -> None:
@@ -299,6 +309,15 @@ def test_too_many_frames_end_it_with_when_to_come_back() -> None:
     session = opened(frames_per_s=10.0, frames_burst=3)
     bye = ended(say(session, *(Ping(number=1) for _ in range(4))))
     assert (bye.code, round(bye.after_s, 9)) == (4202, 0.1)
+
+
+def test_a_malformed_request_is_answered_and_counts_like_any_other() -> None:
+    bad = Malformed(4, Problem(why="bad-data", happened="NaN is not JSON"))
+    session = opened(frames_per_s=10.0, frames_burst=2)
+    assert session.received(bad, NOW, WALL) == (Answer(Ack(ref=4, problem=bad.problem)),)
+    session.received(bad, NOW, WALL)
+    assert ended(session.received(bad, NOW, WALL)).code == 4202
+    assert ended(new().received(bad, NOW, WALL)).code == 4303
 
 
 # ------------------------------------------------------------------------------------------- pings, acks, time
