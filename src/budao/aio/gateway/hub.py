@@ -2,7 +2,7 @@
 
 A reader of a channel either *flows* or *lags*. Who flows is at the head by definition: there is nothing to remember of it, and a
 message costs it one `write`. Who lags has a place, and gets what follows in pieces: from the ring of the channel, or from the log
-where the ring no longer reaches. It lags while it is held (its transport is full, health parked it, it is not welcomed yet), and
+where the ring no longer reaches; where the log has told it more than the feed has told us, it waits for the feed. It lags while it is held (its transport is full, health parked it, it is not welcomed yet), and
 until it has caught up. How long it may lag is bounded in bytes by the policy of the channel.
 
 The hub waits for nothing: `follow`, `read` and `later` are handed in by `feeding.py`, which calls back `followed`, `not_followed`,
@@ -85,6 +85,7 @@ class Channel:
     """A channel that is followed here."""
 
     __slots__ = (
+        "ahead",
         "early",
         "flowing",
         "idle_since",
@@ -106,6 +107,8 @@ class Channel:
         self.waiting: dict[Connection, Waiting] = {}
         self.flowing: dict[Encoding, dict[Connection, Callable[[bytes], None]]] = {}
         self.lagging: dict[Connection, Lag] = {}
+        self.ahead: dict[Connection, Lag] = {}
+        """Those of them who know more than our feed has told: from the log, or from another gateway."""
         self.least_mark = 0
         """No lagging reader is judged by less."""
         self.told_at = 0.0
@@ -229,7 +232,7 @@ class Hub:
             return
         budget = self.policy.catch_up_bytes
         for channel, lag in tuple(connection.places.items()):
-            if lag is not None and not lag.is_reading and not lag.is_standing:
+            if lag is not None and not (lag.is_reading or lag.is_standing or connection in channel.ahead):
                 budget = self._pump(connection, channel, lag, connection.write if write is None else write, budget)
                 if budget <= 0:
                     if budget == 0:
@@ -312,6 +315,8 @@ class Hub:
             self.metrics.publish_to_deliver.record_s(max(0.0, took_s))
             if self.delivered is not None:
                 self.delivered(channel, kept, readers)
+        if channel.ahead:
+            self._meet(channel, ring)
         if channel.lagging and ring.total_bytes - channel.least_mark > channel.policy.behind_bytes_max:
             self._judge(channel, ring)
         return spent
@@ -332,6 +337,7 @@ class Hub:
             self.metrics.gaps[gap.why.value] += len(writers)
         self._is_sending = False
         self._stop_held()
+        self._meet(channel, channel.ring)
 
     def followed(self, channel: Channel, stretch: Stretch) -> None:
         """The log says where a channel stands, and has begun to tell of it."""
@@ -357,6 +363,7 @@ class Hub:
             if not connection.is_over:
                 place = self._begin(channel, ring, connection, wish.after, wish.last, is_standing=wish.is_standing)
                 wish.done(place)
+        self._meet(channel, ring)
         for connection in tuple(channel.lagging):
             self.catch_up(connection)
         self._look(channel)
@@ -392,7 +399,9 @@ class Hub:
                 self._count(connection, len(kept))
                 lag.place = kept[-1].message.position
             lag.mark = min(ring.total_bytes, lag.mark + size)
-            if not connection.holds:
+            if _is_ahead(lag.place, ring.head) and not stretch.more:
+                channel.ahead[connection] = lag
+            elif not connection.holds:
                 self._turns[connection] = None
                 self.later()
 
@@ -469,6 +478,7 @@ class Hub:
             self._unflow(connection, channel)
         else:
             channel.lagging.pop(connection, None)
+            channel.ahead.pop(connection, None)
 
     def _look(self, channel: Channel) -> None:
         if channel.is_idle and channel.idle_since is None:
@@ -520,6 +530,18 @@ class Hub:
             return
         self._reading[channel, lag.place] = {connection: lag}
         self.read(channel, lag.place)
+
+    def _meet(self, channel: Channel, ring: Ring) -> None:
+        """The feed has come to where some readers wait for it, or has gone elsewhere."""
+        for connection, lag in tuple(channel.ahead.items()):
+            if (
+                connection.places.get(channel) is not lag
+                or lag.place.epoch != ring.head.epoch
+                or ring.covers(lag.place)
+            ):
+                del channel.ahead[connection]
+                if connection.places.get(channel) is lag:
+                    self.catch_up(connection)
 
     def _tell(self, connection: Connection, gap: Gap, write: Callable[[bytes], object]) -> None:
         self.metrics.count_gap(gap.why.value)
@@ -588,3 +610,8 @@ class Hub:
                 if not connection.holds:  # it was reading the log, which is slower than the channel grows
                     self.catch_up(connection)
         channel.least_mark = least
+
+
+def _is_ahead(place: Position, head: Position) -> bool:
+    """Whether a place lies before us in the same life; any place does where no life has begun."""
+    return place.seq > head.seq and (place.epoch == head.epoch or head == START)
