@@ -22,7 +22,7 @@ from budao.wire.json_data import (
     utf8,
     write_json,
 )
-from budao.wire.push_values import Map, id_of, trace_of
+from budao.wire.push_fields import Map, id_of, trace_of
 
 MESSAGES_MAX: Final = 1_000
 """Messages in one batch."""

@@ -29,21 +29,18 @@ from budao.wire.json_data import (
     write_text,
 )
 from budao.wire.packing import pack, unpack
-from budao.wire.push_values import (
+from budao.wire.push_fields import (
     CHANNEL_CHARACTERS_MAX,
     Map,
-    frame_from_client,
-    frame_from_gateway,
     id_of,
-    kind_of,
     needed_text,
-    plain_frame,
     position_of,
     text_of,
     trace_of,
     whole_of,
     wrong,
 )
+from budao.wire.push_values import frame_from_client, frame_from_gateway, kind_of, plain_frame
 
 AT_DIGITS: Final = 3
 """`at` is told in seconds, to the millisecond."""
