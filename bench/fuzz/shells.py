@@ -16,11 +16,12 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from bench.fuzz import samples
+from bench.fuzz import log_shells, samples
 from budao.aio import Federation, RemoteStore, ServerPolicy, StoreServer
 from budao.aio.journal import JournalFolder
 from budao.discovery import Address, Instance
 from budao.model import Mono
+from budao.push import LogError
 from budao.store import Command, Commit, Grant, Keeper, Put, Span, StoreError, StorePolicy, StoreRefused, Txn
 from budao.wire import journal
 
@@ -206,7 +207,7 @@ async def _besieged(
             try:
                 async with asyncio.timeout(ANSWER_MAX_S):
                     await serves()
-            except (TimeoutError, StoreError) as problem:
+            except (TimeoutError, StoreError, LogError) as problem:
                 watchman.note(f"a friend is not served any more: {problem!r}")
         if count % (STRANGERS * 24) == 0:
             watchman.weigh()
@@ -285,4 +286,6 @@ SHELLS: Final[dict[str, Shell]] = {
     "folders": folders,
     "store-port": store_port,
     "federation-port": federation_port,
+    "log-folders": lambda seconds, rng: log_shells.log_folders(seconds, rng, _damage),
+    "log-port": lambda seconds, rng: log_shells.log_port(seconds, rng, _besieged, _framed),
 }

@@ -12,13 +12,14 @@ from enum import Enum
 from random import Random
 from typing import Any, Final, Literal, TypeVar
 
-from bench.fuzz import samples
+from bench.fuzz import log_samples, samples
 from budao.adapters.stores import _parse as parse_url
 from budao.model import BadSettings, Load, RemoteWireError
 from budao.settings import parse, read_environment, read_text, read_version, typed
 from budao.settings.versions import written_version
 from budao.store import Entry
 from budao.wire import (
+    decoding,
     deflate,
     federation,
     format_instance,
@@ -31,6 +32,9 @@ from budao.wire import (
     instance_key,
     joined,
     journal,
+    log_codec,
+    log_frames,
+    log_journal,
     parse_health,
     parse_index,
     parse_instance,
@@ -102,6 +106,33 @@ def read_store_stream(raw: bytes) -> None:
         assert apart is not None
         apart += more
     _same(at_once, apart)
+
+
+def read_log_frame(raw: bytes) -> None:
+    if (found := _or(RemoteWireError, log_frames.parse_message, raw)) is None:
+        return
+    again = log_frames.parse_message(log_frames.format_message(found)[decoding.LENGTH_BYTES :])
+    if isinstance(found, log_frames.Failed):  # errors are equal if they say the same
+        assert isinstance(again, log_frames.Failed)
+        _same(str(found.error), str(again.error))
+    else:
+        _same(found, again)
+
+
+def read_log_stream(raw: bytes) -> None:
+    _same_however_cut(raw, lambda: log_frames.Decoder(4096).feed)
+
+
+def read_log_payload(raw: bytes) -> None:
+    """The payload of a record of a log, whichever it is."""
+    if (start := _or(RemoteWireError, log_journal.parse_start, raw)) is not None:
+        _same(start, log_journal.parse_start(log_journal.format_start(start)))
+    if (group := _or(RemoteWireError, log_journal.parse_group, raw)) is not None:
+        again = log_journal.format_group(group[0], list(map(log_codec.format_run, group[1])))
+        _same(group, log_journal.parse_group(again))
+    first, *parts, last = log_samples.log_records()[2:]
+    for payloads in ([raw, *parts, last], [first, raw, last], [first, *parts, raw]):
+        _or(RemoteWireError, log_journal.parse_snapshot, payloads)
 
 
 def read_federation_frame(raw: bytes) -> None:
@@ -378,6 +409,11 @@ TARGETS: Final = {
     "journal": Target(read_journal, lambda: [JOURNAL, OTHER]),
     "journal-payloads": Target(read_payload, lambda: [*RECORDS, *samples.snapshot_payloads()], samples.bent_msgpack),
     "journal-damage": Target(read_damaged_journal, lambda: [bytes([way, 40, 0, 90, 0, 200]) for way in range(6)]),
+    "log-frames": Target(read_log_frame, log_samples.log_payloads, samples.bent_msgpack),
+    "log-stream": Target(
+        read_log_stream, lambda: [b"".join(map(log_frames.format_message, log_samples.log_messages()))]
+    ),
+    "log-payloads": Target(read_log_payload, log_samples.log_records, samples.bent_msgpack),
     "instances": Target(read_instance, samples.instances, samples.bent_json),
     "kubernetes": Target(read_slices, samples.slices, samples.bent_json),
     "consul": Target(read_consul, samples.consul_entries, samples.bent_json),
