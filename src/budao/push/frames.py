@@ -98,7 +98,8 @@ class Pong:
 class Standby:
     """From the client, with `ref`: promote this quiet connection; `channels` says where to go on.
 
-    From the gateway: where to keep a second, quiet connection, with a ticket for it.
+    From the gateway: where to keep a second, quiet connection, with a ticket for it; on a quiet connection and without a URL, that
+    it is time to promote it.
     """
 
     ref: int | None = None

@@ -375,7 +375,7 @@ def _promote(values: Mapping[str, Any]) -> Standby:
 
 def _standby(values: Mapping[str, Any]) -> Standby:
     return Standby(
-        url=needed_text(values, "url", TEXT_CHARACTERS_MAX), ticket=text_of(values, "ticket", TEXT_CHARACTERS_MAX)
+        url=text_of(values, "url", TEXT_CHARACTERS_MAX), ticket=text_of(values, "ticket", TEXT_CHARACTERS_MAX)
     )
 
 

@@ -272,7 +272,8 @@ class Gateway:
             else:
                 self.tcp_port = listener.port
         for listener in self._listeners:
-            await listener.open()
+            if listener.listening not in self._inherited:  # those are another's until `resume_accepting`
+                await listener.open()
 
     def _http2(self) -> Mapping[str, Callable[[], asyncio.Protocol]]:
         if self.tls is None:
