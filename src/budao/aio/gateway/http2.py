@@ -21,7 +21,7 @@ import h2.exceptions
 import h2.settings
 
 from budao.aio.gateway import http_api
-from budao.aio.gateway.http2_floods import GOAWAY, FloodGuard
+from budao.aio.gateway.http2_floods import GOAWAY, OVERLONG, FloodGuard
 from budao.aio.gateway.http2_stream import OF_HTTP1, Http2Stream
 from budao.push import Problem
 from budao.wire import publish_body
@@ -103,13 +103,13 @@ class Http2Connection(asyncio.Protocol):
         try:
             problem = self._guard.feed(data, self.loop.time())
             if problem:
-                self._flooded(problem)
+                self._offended(problem)
                 return
             for event in self._state.receive_data(data):
                 if not self._is_over:
                     self._happened(event)
         except h2.exceptions.DenialOfServiceError as error:
-            self._flooded(str(error))
+            self._offended(str(error))
             return
         except (h2.exceptions.ProtocolError, UnicodeDecodeError) as error:
             self.gateway.metrics.count_error("frame")
@@ -212,8 +212,6 @@ class Http2Connection(asyncio.Protocol):
         body = b"".join(stream.body)
         self._let_go_of_body(stream)
         http_api.serve(self.gateway, stream, stream.request, body)
-        if self.gateway.is_leaving or self._requests >= REQUESTS_MAX:
-            self.say_goaway()
 
     def _answer_early(self, stream: Http2Stream, status: int, happened: str) -> None:
         """Before the body is whole: the client may stop sending it (RFC 9113, section 8.1)."""
@@ -268,7 +266,7 @@ class Http2Connection(asyncio.Protocol):
             self._state.reset_stream(number, code)
         problem = self._guard.spend(RESET_COST)  # whoever makes us reset streams is no better than who does it
         if problem:
-            self._flooded(problem)
+            self._offended(problem)
         self._schedule()
 
     def _forget(self, stream: Http2Stream) -> None:
@@ -321,8 +319,12 @@ class Http2Connection(asyncio.Protocol):
             self._flush()
         self._guard.sent(sent)
         self._flush()
-        if self._is_leaving and not self.streams and not self._is_over:
-            self._end(None)
+        if not self.streams and not self._is_over:
+            if self._is_leaving:
+                self._end(None)
+            elif self.gateway.is_leaving or self._requests >= REQUESTS_MAX:
+                # Earlier would be allowed, but clients made with `h2` take GOAWAY for the end of their streams.
+                self._end(Codes.NO_ERROR)
 
     def _flush(self) -> None:
         data = self._state.data_to_send()
@@ -351,7 +353,8 @@ class Http2Connection(asyncio.Protocol):
         self._look_ahead()
 
     def hurry(self) -> None:
-        """The gateway leaves."""
+        """The gateway leaves: what was said to everybody goes first."""
+        self.pump()
         self.say_goaway()
         self._schedule()
 
@@ -374,10 +377,11 @@ class Http2Connection(asyncio.Protocol):
                 (8).to_bytes(3, "big") + bytes([GOAWAY, 0, 0, 0, 0, 0]) + self._last.to_bytes(4, "big") + bytes(4)
             )
 
-    def _flooded(self, problem: str) -> None:
-        self.gateway.metrics.count_error("flood")
+    def _offended(self, problem: str) -> None:
+        is_flood = problem != OVERLONG
+        self.gateway.metrics.count_error("flood" if is_flood else "frame")
         log.debug("a connection of HTTP/2 ends: %s", problem)
-        self._end(Codes.ENHANCE_YOUR_CALM)
+        self._end(Codes.ENHANCE_YOUR_CALM if is_flood else Codes.FRAME_SIZE_ERROR)
 
     def _end(self, code: Codes | None) -> None:
         """GOAWAY, and close; None where it has been said."""

@@ -16,6 +16,10 @@ HEAD_BYTES: Final = 9
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 
+FRAME_BYTES_MAX: Final = 16_384
+"""What we agree to (RFC 9113, section 6.5.2). `h2` would wait for a frame of up to 16 MiB before it refuses it."""
+OVERLONG: Final = f"a frame has more than {FRAME_BYTES_MAX} bytes"
+
 COSTS: Final[Mapping[int, float]] = {
     HEADERS: 0.0,
     PRIORITY: 1.0,
@@ -71,6 +75,8 @@ class FloodGuard:
                 return problem
 
     def _frame(self, kind: int, size: int, *, ends_stream: bool) -> str:
+        if size > FRAME_BYTES_MAX:
+            return OVERLONG
         cost = COSTS.get(kind, OTHER_COST)
         if kind == DATA:
             cost = 0.0 if size or ends_stream else EMPTY_DATA_COST
