@@ -132,6 +132,17 @@ static void move(struct client *c) {
     c->b.heard = now_ns();
 }
 
+// Answers pings. Messages here are ASCII and no frame is 137 bytes long, so the first byte of a ping is seen wherever it stands.
+static void answer_pings(struct line *line, const char *raw, int size) {
+    for (const char *at = raw; (at = memchr(at, 0x89, (size_t)(raw + size - at))); at++) {
+        int length = at + 1 < raw + size ? (unsigned char)at[1] : 255;
+        if (length > 125 || at + 2 + length > raw + size) return;
+        char pong[131] = {(char)0x8a, (char)(0x80 | length)};
+        memcpy(pong + 6, at + 2, (size_t)length);
+        if (send(line->fd, pong, (size_t)length + 6, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
+    }
+}
+
 // Whole msg and gap frames in what was read; keeps the beginning of one that was cut.
 static void scan(struct line *line, int size, int64_t now, long expected) {
     struct client *c = line->of;
@@ -215,6 +226,7 @@ static void run(int wanted_up, long expected, int by_b, double seconds) {
                 }
                 line->is_up = 1, up++;
             }
+            answer_pings(line, buffer + size - got, (int)got);
             scan(line, size, now, expected);
         }
         if (with_standby && by_b && now - looked > 5000000) {

@@ -114,6 +114,18 @@ static int receive(struct reader *r, char *into, int room) {
     return got < 0 && (errno == EAGAIN || errno == EINTR) ? -1 : got < 0 ? 0 : (int)got;
 }
 
+// Answers pings. Messages here are ASCII and no frame is 137 bytes long, so the first byte of a ping is seen wherever it stands.
+static void answer_pings(struct reader *r, const char *raw, int size) {
+    for (const char *at = raw; (at = memchr(at, 0x89, (size_t)(raw + size - at))); at++) {
+        int length = at + 1 < raw + size ? (unsigned char)at[1] : 255;
+        if (length > 125 || at + 2 + length > raw + size) return;
+        char pong[131] = {(char)0x8a, (char)(0x80 | length)}; // a mask of zeros leaves the payload as it is
+        memcpy(pong + 6, at + 2, (size_t)length);
+        if (r->tls) SSL_write(r->tls, pong, length + 6);
+        else if (send(r->fd, pong, (size_t)length + 6, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
+    }
+}
+
 int main(int argc, char **argv) {
     int with_tls = 0, option;
     while ((option = getopt(argc, argv, "t")) != -1) with_tls |= option == 't';
@@ -145,6 +157,7 @@ int main(int argc, char **argv) {
     static char buffer[262144 + 64];
     int64_t start = now_ns(), limit = start + (int64_t)(seconds * 1e9), ready_ns = 0;
     struct epoll_event events[1024];
+    int is_websocket = strstr(form, "websocket") != NULL;
     while (now_ns() < limit) {
         while (opened < count && opened - ready - closed < BUNCH) {
             struct reader *r = &readers[opened];
@@ -185,6 +198,7 @@ int main(int argc, char **argv) {
                     break;
                 }
                 char *from = buffer + r->tail_bytes;
+                if (is_websocket && r->has_head) answer_pings(r, from, got);
                 if (!r->has_head) {
                     for (; got && r->ends < 4; from++, got--) r->ends = *from == "\r\n\r\n"[r->ends] ? r->ends + 1 : *from == '\r';
                     if (r->ends < 4) continue;
@@ -203,12 +217,11 @@ int main(int argc, char **argv) {
             ready_ns = now_ns();
             printf("ready %d %.6f\n", ready, (double)(ready_ns - start) / 1e9);
             fflush(stdout);
-            if (!messages) {
-                while (getchar() != EOF) {}
-                return 0;
-            }
+            if (!messages) fcntl(0, F_SETFL, O_NONBLOCK);
         }
         if (messages && done + closed >= count) break;
+        char byte;
+        if (!messages && ready_ns && read(0, &byte, 1) == 0) return 0;
     }
     long seen = 0, holes = 0, doubles = 0, least = -1, most = 0;
     for (int i = 0; i < count; i++) {
