@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from budao import __version__
 from budao.apps.extras import lacks
+from budao.apps.log_serve import add_log_commands
 from budao.apps.push_commands import add_push
 from budao.apps.script import SECONDS_MAX, SECONDS_MIN
 from budao.apps.settings_files import check_file, show_file
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=lambda options: show_file(options.file, options.name))
     add_settings(settings)
     add_commands(commands)
+    add_log_commands(commands)
     add_push(commands)
     return parser
 
