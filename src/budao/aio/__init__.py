@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from budao.aio.drain import Announcer, Drainer, NoPort, Port, Traffic
     from budao.aio.federation import Federation
     from budao.aio.federation_source import FederatedSource
-    from budao.aio.gateway import Access, Certificates, Gateway, GatewayMetrics, GatewayPolicy
+    from budao.aio.gateway import (
+        Access,
+        Certificates,
+        ControlSocket,
+        Gateway,
+        GatewayMetrics,
+        GatewayPolicy,
+        LookingAfter,
+        Mover,
+        TakeOverFailed,
+        read_ticket_keys,
+        take_over,
+    )
     from budao.aio.logs import DurableLog, LogPolicy, LogServer, LogServerPolicy, MemoryLog, RemoteFeed, RemoteLog
     from budao.aio.memory_store import MemoryStore
     from budao.aio.pool import HasRoster, Pool
@@ -55,7 +67,19 @@ _HOMES = {
     "drain": ("Announcer", "Drainer", "NoPort", "Port", "Traffic"),
     "federation": ("Federation",),
     "federation_source": ("FederatedSource",),
-    "gateway": ("Access", "Certificates", "Gateway", "GatewayMetrics", "GatewayPolicy"),
+    "gateway": (
+        "Access",
+        "Certificates",
+        "ControlSocket",
+        "Gateway",
+        "GatewayMetrics",
+        "GatewayPolicy",
+        "LookingAfter",
+        "Mover",
+        "TakeOverFailed",
+        "read_ticket_keys",
+        "take_over",
+    ),
     "logs": (
         "DurableLog",
         "LogPolicy",
@@ -102,6 +126,7 @@ __all__ = [
     "BackgroundLoop",
     "Certificates",
     "ChannelLog",
+    "ControlSocket",
     "Directory",
     "Drainer",
     "DurableLog",
@@ -121,9 +146,11 @@ __all__ = [
     "LogPolicy",
     "LogServer",
     "LogServerPolicy",
+    "LookingAfter",
     "Lost",
     "MemoryLog",
     "MemoryStore",
+    "Mover",
     "NoPort",
     "Overtaken",
     "Pool",
@@ -139,6 +166,7 @@ __all__ = [
     "StoreSource",
     "StoredSettings",
     "Suspended",
+    "TakeOverFailed",
     "Traffic",
     "as_coroutine",
     "campaign",
@@ -154,12 +182,14 @@ __all__ = [
     "is_loopback",
     "is_token",
     "list_span",
+    "read_ticket_keys",
     "read_token",
     "repeat",
     "reset_anywhere",
     "server_tls",
     "single",
     "stream",
+    "take_over",
     "watching",
 ]
 

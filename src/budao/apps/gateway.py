@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -18,17 +18,22 @@ from budao.aio import (
     Access,
     Certificates,
     ChannelLog,
+    ControlSocket,
     DurableLog,
     Gateway,
     GatewayPolicy,
+    LookingAfter,
     MemoryLog,
+    Mover,
     RemoteLog,
     check_sending,
     client_tls,
+    read_ticket_keys,
     read_token,
+    take_over,
 )
 from budao.model import BadSettings, RemoteWireError, Wall
-from budao.push import ChannelRules, Grant, SessionPolicy, check_patterns, rules_of
+from budao.push import ChannelRules, Grant, SessionPolicy, Target, check_patterns, rules_of
 from budao.settings import Stated, read_text, typed
 from budao.wire import tokens
 
@@ -52,6 +57,8 @@ class Wanted:
     """A folder: the log is in this process, and durable."""
     name: str = ""
     peers: Sequence[str] = ()
+    """Each a URL, or NAME=URL: tickets need the name."""
+    ticket_keys: Path | None = None
     token_key: Path | None = None
     jwks: Path | None = None
     anonymous_subscribe: Sequence[str] = ()
@@ -109,44 +116,89 @@ def read_settings(text: str | bytes, source: str) -> GatewaySettings:
 
 
 async def serve(wanted: Wanted) -> None:
-    """Serves until SIGTERM or SIGINT, then says goodbye. Prints one line once it listens.
+    """Serves until SIGTERM or SIGINT, then moves its clients to its peers and ends; told again, it hurries.
 
-    Raises:  BadSettings, LogError, OSError, before anybody is served.
+    Prints one line once it listens. With `take_over` it goes on for another process, which ends then.
+
+    Raises:  BadSettings, LogError, OSError, TakeOverFailed, before anybody is served.
     """
     settings = GatewaySettings() if wanted.settings is None else _settings_of(wanted.settings)
     access = _access(wanted)
     certificates = _certificates(wanted)
-    stopping = asyncio.Event()
+    targets = [_target(each) for each in wanted.peers]
+    keys = None if wanted.ticket_keys is None else read_ticket_keys(wanted.ticket_keys)
+    async with AsyncExitStack() as stack:
+        if certificates is not None:
+            await stack.enter_async_context(certificates)
+        taking = None if wanted.take_over is None else await take_over(wanted.take_over)
+        if taking is not None:
+            stack.callback(taking.close)
+        about = None if taking is None else taking.about
+        log = await stack.enter_async_context(_open_log(wanted, settings.rules))
+        gateway = Gateway(
+            log,
+            host=wanted.host,
+            port=wanted.port,
+            tcp_port=wanted.tcp_port,
+            policy=settings.gateway,
+            session_policy=settings.session,
+            access=access,
+            tls=certificates,
+            rules=settings.rules,
+            name=wanted.name or ("" if about is None else str(about["name"])),
+            peers=[each.url for each in targets],
+            inherited=() if taking is None else taking.listening,
+        )
+        mover = Mover(gateway, keys=keys, targets=targets, about=about, log_is_shared=wanted.data is None)
+        await stack.enter_async_context(gateway)
+        stack.callback(mover.close)
+        care = LookingAfter(gateway)
+        care.start()
+        stack.callback(care.stop)
+        if wanted.control is not None:
+            await stack.enter_async_context(ControlSocket(wanted.control, mover, replaces=taking is not None))
+        if taking is not None:
+            taken = await taking.receive(mover)
+            print(
+                f"took over {taken.served} connections in {taken.took_s:.3f} s, {taken.failed} failed", file=sys.stderr
+            )
+        with _signals(mover.drain, as_json=wanted.as_json):
+            _say(_listening(gateway, access, as_json=wanted.as_json), sys.stdout)
+            await mover.over.wait()
+
+
+@contextmanager
+def _signals(leave: Callable[[], None], *, as_json: bool) -> Iterator[None]:
+    """SIGTERM and SIGINT make it leave; again, and it hurries."""
+
+    def told() -> None:
+        if not as_json:
+            _say("leaving: clients are told where to go on", sys.stderr)
+        leave()
+
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stopping.set)
+        loop.add_signal_handler(each, told)
     try:
-        async with AsyncExitStack() as stack:
-            if certificates is not None:
-                await stack.enter_async_context(certificates)
-            log = await stack.enter_async_context(_open_log(wanted, settings.rules))
-            gateway = await stack.enter_async_context(
-                Gateway(
-                    log,
-                    host=wanted.host,
-                    port=wanted.port,
-                    tcp_port=wanted.tcp_port,
-                    policy=settings.gateway,
-                    session_policy=settings.session,
-                    access=access,
-                    tls=certificates,
-                    rules=settings.rules,
-                    name=wanted.name,
-                    peers=wanted.peers,
-                )
-            )
-            _say(_listening(gateway, access, as_json=wanted.as_json), sys.stdout)
-            await stopping.wait()
-            if not wanted.as_json:
-                _say("stopping: everybody is told to come back elsewhere", sys.stderr)
+        yield
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+
+
+def _target(said: str) -> Target:
+    """A peer: URL, or NAME=URL."""
+    name, equals, url = said.partition("=")
+    if not equals or "://" in name:
+        name, url = "", said
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in {"http", "https", "ws", "wss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise BadSettings([("peer", f"{said!r} is neither URL nor NAME=URL, such as b=https://b.example:7440")])
+    return Target(name, url)
 
 
 def _listening(gateway: Gateway, access: Access, *, as_json: bool) -> str:

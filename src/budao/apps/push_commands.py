@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from budao.apps.extras import lacks
+from budao.apps.gateway_control import add_control_commands
 from budao.model import BadSettings, BudaoError, Wall
 
 GATEWAY_NEEDS = ("msgpack",)
@@ -20,7 +21,7 @@ Commands = Any  # what `add_subparsers` gives has no public type
 
 
 def add_push(commands: Commands) -> None:
-    """`budao gateway`, `budao token`."""
+    """`budao gateway` with its `status`, `drain` and `promote`, `budao token`."""
     _add_gateway(commands.add_parser("gateway", help="push messages to browsers and services over long connections"))
     _add_token(commands.add_parser("token", help="sign a token, to try a gateway with"))
 
@@ -36,11 +37,13 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
     add("--data", type=Path, metavar="FOLDER", help="a log in this process instead, durable in a folder")
     add("--name", default="", metavar="NAME", help="what clients and logs call it")
     add(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="another gateway, for when this one is gone; may be repeated",
+        "--peer", action="append", default=[], metavar="[NAME=]URL", help="another gateway to go on at; may be repeated"
+    )
+    add(
+        "--ticket-keys",
+        type=Path,
+        metavar="FILE",
+        help="shared by the gateways: lines of an id and a key in hexadecimal",
     )
     add("--token-key", type=Path, metavar="FILE", help="the secret that tokens are signed with (HS256)")
     add("--jwks", type=Path, metavar="FILE", help="public keys of tokens (RS256, EdDSA), as JWKS")
@@ -65,6 +68,7 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
     add("--take-over", type=Path, metavar="PATH", help="go on for the gateway with this control socket")
     add("--json", action="store_true", help="say as JSON where it listens")
     gateway.set_defaults(run=_gateway)
+    add_control_commands(gateway.add_subparsers(metavar="WHAT", title="a gateway that runs here"))
 
 
 def _add_token(token: argparse.ArgumentParser) -> None:
@@ -117,6 +121,7 @@ def _gateway(options: argparse.Namespace) -> int:
         data=options.data,
         name=options.name,
         peers=tuple(options.peer),
+        ticket_keys=options.ticket_keys,
         token_key=options.token_key,
         jwks=options.jwks,
         anonymous_subscribe=tuple(options.anonymous_subscribe),

@@ -7,8 +7,30 @@ Start reading in `gateway.py`; the hot path is `hub.py`. Another protocol, a hea
 from budao.aio.gateway.access import Access
 from budao.aio.gateway.certificates import Certificates
 from budao.aio.gateway.connection import Connection
+from budao.aio.gateway.control import ControlSocket
 from budao.aio.gateway.gateway import Gateway, Visitor, Watcher
+from budao.aio.gateway.handover import Taken, TakeOverFailed, Taking, take_over
+from budao.aio.gateway.looking_after import LookingAfter
 from budao.aio.gateway.metrics import GatewayMetrics
+from budao.aio.gateway.mover import Mover
 from budao.aio.gateway.policy import GatewayPolicy
+from budao.aio.gateway.tickets import read_ticket_keys
 
-__all__ = ["Access", "Certificates", "Connection", "Gateway", "GatewayMetrics", "GatewayPolicy", "Visitor", "Watcher"]
+__all__ = [
+    "Access",
+    "Certificates",
+    "Connection",
+    "ControlSocket",
+    "Gateway",
+    "GatewayMetrics",
+    "GatewayPolicy",
+    "LookingAfter",
+    "Mover",
+    "TakeOverFailed",
+    "Taken",
+    "Taking",
+    "Visitor",
+    "Watcher",
+    "read_ticket_keys",
+    "take_over",
+]
