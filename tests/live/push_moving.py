@@ -56,9 +56,9 @@ async def main():
         )
         await stack.enter_async_context(gateway)
         stack.callback(mover.close)
-        await stack.enter_async_context(ControlSocket(Path(said["control"]), mover, replaces=taking is not None))
         if taking is not None:
             print(json.dumps(await told(taking, mover)), flush=True)
+        await stack.enter_async_context(ControlSocket(Path(said["control"]), mover, replaces=taking is not None))
         print(json.dumps({"port": gateway.port, "tcp_port": gateway.tcp_port}), flush=True)
         await mover.over.wait()
 
