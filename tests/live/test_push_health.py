@@ -24,7 +24,7 @@ from budao.aio.gateway.sampler import Watch, WatchPolicy
 from budao.aio.gateway.sockets import SocketPolicy, apply_socket_policy
 from budao.aio.gateway.vital import Vital, why_of
 from budao.aio.logs import MemoryLog
-from budao.push import BadEnd, Draft, Grant, HeartbeatPolicy, PacePolicy, Pacer, Treatment
+from budao.push import BadEnd, Draft, Grant, HeartbeatPolicy, PacePolicy, Treatment
 
 PATIENCE_S = 30.0
 QUICK = WatchPolicy(
@@ -156,6 +156,9 @@ def test_a_door_that_is_slammed_is_counted_for_its_prefix() -> None:
             watch = gateway.looking_after.watch
             (worst,) = watch.prefixes.worst(5, gateway.now())
             assert (worst.prefix, worst.kinds) == ("127.0.0.0/24", ((BadEnd.RESET, 1),))
+            status, told = gateway.controls["health"]({})
+            assert (status, told["bad_ends"], told["connections"]) == (200, {"reset": 1}, 0)
+            assert [each["prefix"] for each in told["prefixes"]] == ["127.0.0.0/24"]
 
     asyncio.run(story())
 
@@ -321,4 +324,3 @@ def test_what_is_set_on_the_listener_holds_for_who_is_accepted() -> None:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 256 * 1024
-    assert isinstance(Pacer(PacePolicy(), Random(1)), Pacer)

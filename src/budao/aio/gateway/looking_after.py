@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import SystemRandom
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.sampler import Watch, WatchPolicy
-from budao.push import BadEnd, PacePolicy, Pacer, Problem, Slot
+from budao.push import PacePolicy, Pacer, Problem, Slot
 
 if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
 
+PREFIXES_TOLD: Final = 20
 MUTE: Final = frozenset({"sse", "h2"})
 """Transports that cannot answer a ping."""
 
@@ -22,6 +24,8 @@ class LookingAfter:
     def __init__(self, gateway: Gateway, policy: WatchPolicy | None = None, pace: PacePolicy | None = None) -> None:
         self.gateway = gateway
         rng = SystemRandom()
+        if policy is None:
+            policy = WatchPolicy(outbox_bytes_max=gateway.policy.write_high_bytes)
         self.watch = Watch(policy, rng=rng, scores=gateway.metrics.health)
         self.pacer = Pacer(pace or PacePolicy(), rng)
 
@@ -29,6 +33,8 @@ class LookingAfter:
         """Become part of the gateway, which is open."""
         self.gateway.watchers.append(self)
         self.gateway.pace = self.pace
+        self.gateway.bad_end = self.watch.bad_end
+        self.gateway.controls["health"] = self.control_health
         self.watch.start()
 
     def stop(self) -> None:
@@ -42,9 +48,27 @@ class LookingAfter:
         self.gateway.metrics.slots_given += 1
         return Problem(why="paced", happened="many come at once; come back when you are told", after_s=answer.after_s)
 
-    def bad_handshake(self, peer: str, kind: BadEnd) -> None:
-        """A connection that came to nothing before it began."""
-        self.watch.bad_end(peer, kind)
+    def control_health(self, _: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """How the connections are, and where those come from that ended badly."""
+        beats, prefixes = self.watch.heartbeats, self.watch.prefixes
+        quantiles = {f"p{share:02.0f}": self.watch.score_at(share / 100) for share in (1, 10, 50)}
+        return 200, {
+            "connections": len(self.watch),
+            **self.watch.counts(),
+            "score": quantiles,
+            "pings": {"sent": beats.pings, "late": beats.late, "degraded": beats.degraded, "restored": beats.restored},
+            "ordered": {each.value: count for each, count in self.watch.joint.ordered.items()},
+            "bad_ends": {kind.value: count for kind, count in prefixes.totals.items() if count},
+            "prefixes": [
+                {
+                    "prefix": each.prefix,
+                    "ends_per_min": round(each.ends_per_min, 2),
+                    "total": each.total,
+                    "kinds": {kind.value: count for kind, count in each.kinds},
+                }
+                for each in prefixes.worst(PREFIXES_TOLD, self.gateway.now())
+            ],
+        }
 
     # ------------------------------------------------------------------------------------- as a Watcher
 

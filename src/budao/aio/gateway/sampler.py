@@ -20,6 +20,7 @@ from budao.aio.gateway.vital import Ring, Vital, Watched
 from budao.measure import Histogram
 from budao.model import Checks, Mono
 from budao.push import (
+    PERFECT,
     AskKernel,
     BadEnd,
     BlockPolicy,
@@ -184,6 +185,15 @@ class Watch:
             "blocked": sum(vital.is_blocked for vital in members),
             "held": sum(self.joint.is_held(vital.connection) for vital in members),
         }
+
+    def score_at(self, share: float) -> float:
+        """The score that so large a share of the connections does not exceed, as of their last looks; 100 where there is none.
+
+        Cost: sorts the scores of all; for a person who asks, not for every scrape.
+        """
+        rings = (self._active, self._idle, self._doubtful)
+        scores = sorted(vital.score for ring in rings for vital in ring.members)
+        return round(scores[min(len(scores) - 1, int(share * len(scores)))], 1) if scores else PERFECT
 
     # ------------------------------------------------------------------------------------------------- the tick
 
