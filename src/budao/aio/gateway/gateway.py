@@ -35,6 +35,7 @@ from budao.aio.gateway.policy import BEATS_S, GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
 from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.gateway.tcp import TcpConnection
+from budao.aio.gateway.traces import find_traces
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
 from budao.push import BadEnd, ChannelRules, Grant, Open, PacePolicy, Problem, SessionPolicy
@@ -186,6 +187,9 @@ class Gateway:
         self.hub = Hub(self.policy, self.rules, self.metrics, now=loop.time, wall=time.time)
         self.feeding = Feeding(self.hub, self.log)
         self.publisher = Publisher(self.log, self.policy, self.metrics)
+        traces = self.publisher.traces = find_traces(self.name)
+        if traces is not None:
+            self.hub.delivered = traces.delivered
         self.beats = Beats()
         self.looking_after = LookingAfter(self, self._watch_policy, self._pace_policy)
         """Heartbeats, health, blocks, bad ends by prefix, and the pace of newcomers."""

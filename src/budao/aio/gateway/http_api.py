@@ -192,10 +192,10 @@ class _Gathering:
 def _publish(gateway: Gateway, exchange: Exchange, request: http1.Request, body: bytes, ask: Ask) -> None:
     grant = ask.grant
     assert grant is not None, "it was asked for"
-    trace = request.headers.get("traceparent")
-    if trace is not None and parse_traceparent(trace) is None:
+    said = request.headers.get("traceparent")
+    trace = parse_traceparent(said) or None if said is not None else None
+    if said is not None and trace is None:
         gateway.metrics.traces_dropped += 1
-        trace = None
     try:
         publishing = publish_body.parse_publish(body, messages_max=gateway.policy.batch_max, trace=trace)
     except RemoteWireError as problem:

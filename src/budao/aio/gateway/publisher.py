@@ -12,6 +12,7 @@ from typing import Final
 from budao.aio.channel_log import ChannelLog
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.policy import GatewayPolicy
+from budao.aio.gateway.traces import Traces
 from budao.push import Draft, LogAway, LogError, NotPlaced, Placed, Problem
 
 log = logging.getLogger("budao.gateway")
@@ -33,6 +34,7 @@ class Publisher:
         self.metrics = metrics
         self.count = 0
         """Drafts that are not answered."""
+        self.traces: Traces | None = None
         self._waiting: deque[tuple[Draft, Done, float]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -44,6 +46,8 @@ class Publisher:
             self.metrics.count_publish_refusal("no-room")
             happened = f"{self.count} messages wait to be durable, and that is the bound; nothing was done"
             return Problem(why="full", happened=happened, after_s=AWAY_S)
+        if self.traces is not None:
+            draft, done = self.traces.publishing(draft, done)
         self.count += 1
         self._waiting.append((draft, done, self._loop.time()))
         if not self._is_due and len(self._calls) < self.policy.publishes_max:
