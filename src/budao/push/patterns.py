@@ -69,7 +69,7 @@ def holds(pattern: str, channel: str) -> bool:
     if star == len(pattern) - 1:
         return not any(separator in channel[star:] for separator in SEPARATORS)
     if pattern[star + 1] == "*":
-        return len(channel) > star
+        return True  # no name ends with a separator, so something follows
     return _expression(pattern).fullmatch(channel) is not None
 
 
