@@ -284,3 +284,25 @@ def test_following_anew_begins_at_the_head_and_tells_nothing_twice(tmp_path: Pat
             assert told.seqs == [11]
 
     run(story())
+
+
+def test_what_is_published_at_once_travels_together_and_nobody_suffers_for_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with LogServer(tmp_path) as server, RemoteLog("127.0.0.1", server.port) as log:
+            told = await asyncio.gather(
+                *(log.publish([Draft("a", str(number).encode(), id=f"id{number}")]) for number in range(50)),
+                log.publish([Draft("\ud800", b"1")]),
+                return_exceptions=True,
+            )
+            *good, bad = told
+            assert isinstance(bad, LogRefused), "no frame can hold half of a surrogate pair"
+            places = {answer.position.seq for (answer,) in good if isinstance(answer, Placed)}  # type: ignore[misc]
+            assert places == set(range(1, 51))
+            leaving = asyncio.create_task(log.publish([Draft("a", b"left", id="left")]))
+            staying = asyncio.create_task(log.publish([Draft("a", b"stays", id="stays")]))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            (placed,) = await staying
+            assert isinstance(placed, Placed)
+
+    run(story())

@@ -6,9 +6,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import Sequence
+from itertools import chain
 from random import Random
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self
 
 from budao.aio.logs.line import Line, Where, keep_connected
 from budao.aio.logs.remote_feed import RemoteFeed
@@ -17,9 +18,10 @@ from budao.model import Checks, LocalWireError, context
 from budao.push import Draft, LogAway, LogError, LogRefused, NotPlaced, Placed, Position, Stretch
 from budao.wire import log_frames as wire
 
-MIB = 1024 * 1024
-
-T = TypeVar("T")
+MIB: Final = 1024 * 1024
+GATHERED_BYTES_MAX: Final = MIB
+"""What is published together, unless one task alone publishes more."""
+DRAFT_BYTES: Final = 64
 
 
 class RemoteLog:
@@ -64,6 +66,8 @@ class RemoteLog:
         self._running: asyncio.Task[None] | None = None
         self._is_closed = False
         self._feeds: set[RemoteFeed] = set()
+        self._gathered: list[_Publishing] = []
+        self._publishing: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -83,6 +87,10 @@ class RemoteLog:
         self._is_closed = True
         for call in tuple(self._calls.values()):
             call.fail(LogAway(self.name, "it is closed", may_have_taken_effect=call.may_be_done))
+        for each in self._gathered:
+            each.fail(LogAway(self.name, "it is closed"))
+        if self._publishing:
+            await asyncio.wait(tuple(self._publishing))
         for feed in tuple(self._feeds):
             await feed.aclose()
         if self._running is not None:
@@ -93,10 +101,65 @@ class RemoteLog:
     # ------------------------------------------------------------------------------------------------- requests
 
     async def publish(self, drafts: Sequence[Draft]) -> tuple[Placed | NotPlaced, ...]:
-        answer = await self._ask(wire.Publish(tuple(drafts)), "publish", is_safe=False)
-        if isinstance(answer, Stretch) or len(answer) != len(drafts):
-            raise LogAway(self.name, "the server answered with something else", may_have_taken_effect=True)
-        return answer
+        left_s = context.deadline.get() - time.monotonic()
+        if left_s <= 0.0:
+            raise LogAway(self.name, "the deadline had passed before it was asked")
+        self._start()
+        answered: asyncio.Future[tuple[Placed | NotPlaced, ...]] = asyncio.get_running_loop().create_future()
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._send_gathered)
+        self._gathered.append(_Publishing(tuple(drafts), answered))
+        if left_s >= self.timeout_s:  # the request's own time is then the shorter one
+            return await answered
+        try:
+            async with asyncio.timeout(left_s):
+                return await answered
+        except TimeoutError:
+            raise LogAway(self.name, "its deadline has passed", may_have_taken_effect=True) from None
+
+    def _send_gathered(self) -> None:
+        """What several tasks publish in one turn of the loop travels together, and is answered together."""
+        gathered, self._gathered = self._gathered, []
+        group: list[_Publishing] = []
+        size = 0
+        for each in gathered:
+            more = sum(len(draft.data) for draft in each.drafts) + len(each.drafts) * DRAFT_BYTES
+            if group and size + more > GATHERED_BYTES_MAX:
+                self._begin_publishing(group)
+                group, size = [], 0
+            group.append(each)
+            size += more
+        self._begin_publishing(group)
+
+    def _begin_publishing(self, group: list[_Publishing]) -> None:
+        task = asyncio.get_running_loop().create_task(self._publish(group))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, group: list[_Publishing]) -> None:
+        drafts = tuple(chain.from_iterable(each.drafts for each in group))
+        try:
+            answer = await self._ask(wire.Publish(drafts), "publish", is_safe=False)
+            if isinstance(answer, Stretch) or len(answer) != len(drafts):
+                raise LogAway(self.name, "the server answered with something else", may_have_taken_effect=True)
+        except LogRefused as refused:
+            if len(group) == 1:
+                group[0].fail(refused)
+            else:  # for the sake of one of them: the others must not suffer for it
+                for each in group:
+                    self._begin_publishing([each])
+        except LogAway as away:
+            for each in group:
+                each.fail(LogAway(away.log, away.happened, may_have_taken_effect=away.may_have_taken_effect))
+        except BaseException:
+            for each in group:
+                each.fail(LogAway(self.name, "it is closed", may_have_taken_effect=True))
+            raise
+        else:
+            at = 0
+            for each in group:
+                each.settle(answer[at : at + len(each.drafts)])
+                at += len(each.drafts)
 
     async def read(self, channel: str, after: Position, *, count_max: int = 1_000, bytes_max: int = MIB) -> Stretch:
         return await self._stretch(wire.Read(channel, after, max(count_max, 0), max(bytes_max, 0)))
@@ -121,7 +184,8 @@ class RemoteLog:
     async def _ask(
         self, request: wire.Publish | wire.Read | wire.Latest, tried: str, *, is_safe: bool
     ) -> tuple[Placed | NotPlaced, ...] | Stretch:
-        left_s = context.deadline.get() - time.monotonic()
+        # Who publishes has a deadline of its own, and shares the request with others.
+        left_s = context.deadline.get() - time.monotonic() if is_safe else self.timeout_s
         if left_s <= 0.0:
             raise LogAway(self.name, "the deadline had passed before it was asked")
         timeout_s = min(self.timeout_s, left_s)
@@ -211,6 +275,25 @@ class RemoteLog:
                 call.fail(message.error)
         else:
             line.link.close(f"a server does not say {type(message).__name__} here")
+
+
+class _Publishing:
+    """What one task publishes."""
+
+    __slots__ = ("answered", "drafts")
+
+    def __init__(self, drafts: tuple[Draft, ...], answered: asyncio.Future[tuple[Placed | NotPlaced, ...]]) -> None:
+        self.drafts = drafts
+        self.answered = answered
+
+    def settle(self, answers: tuple[Placed | NotPlaced, ...]) -> None:
+        if not self.answered.done():
+            self.answered.set_result(answers)
+
+    def fail(self, error: LogError) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+            self.answered.exception()  # whoever asked may have left
 
 
 class _Call:
