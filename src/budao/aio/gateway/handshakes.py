@@ -99,7 +99,7 @@ def name_failure(problem: BaseException) -> str:
     if isinstance(problem, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return "closed"
     if isinstance(problem, ssl.SSLError):
-        return BY_REASON.get(problem.reason or "", "other")
+        return BY_REASON.get(getattr(problem, "reason", None) or "", "other")
     if isinstance(problem, TimeoutError):
         return "timeout"
     if isinstance(problem, OSError):

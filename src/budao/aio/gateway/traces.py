@@ -87,10 +87,13 @@ class Traces:
             message = each.message
             if message.trace is None or not _is_sampled(message.trace):
                 continue
+            within = self._within(message.trace)
+            if within is self._empty:
+                continue
             now_ns = time.time_ns()
             span = self._tracer.start_span(
                 "budao.push.deliver",
-                context=self._within(message.trace),
+                context=within,
                 kind=self._api.SpanKind.CONSUMER,
                 start_time=min(int(message.at * 1e9), now_ns),
                 attributes={
