@@ -51,7 +51,8 @@ FEW_BYTES: Final = 100
 """Who moved no more than this since the last look has only answered a ping, and is as idle as before."""
 STILL_LOOKS: Final = 2
 """Looks without a change after which a connection counts as idle."""
-EXPECTED_MAX_S: Final = 2.0
+EXPECTED_MAX_US: Final = 2_000_000
+EXPECTED_MAX_S: Final = EXPECTED_MAX_US / 1e6
 """However long the round trip, a ping is not late by more than this beyond `late_s`."""
 _TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
 
@@ -291,8 +292,14 @@ class Watch:
         info = parse_tcp_info(raw)
         if info is None:
             return None
-        moved = (info.bytes_sent or info.segs_out or 0) + (info.bytes_received or 0) + info.total_retrans
-        queued = info.queued_bytes or 0
+        # Taken apart once: reading the fields by name costs more than asking the kernel.
+        *_, rtt_us, rttvar_us, _, total, acked, received, segs_out, _, notsent, _, sent, resent = info
+        if sent is None or resent is None or acked is None or notsent is None or received is None:
+            sent, resent, queued = segs_out or 0, total, 0  # an old kernel counts segments only
+            moved = sent + total
+        else:
+            queued = sent - resent - acked + notsent
+            moved = sent + received
         if moved != vital.moved:
             if moved - vital.moved > FEW_BYTES:
                 vital.still = 0
@@ -301,7 +308,7 @@ class Watch:
             else:
                 vital.still += 1
             vital.moved = moved
-            self._judge(vital, info, now)
+            self._judge(vital, rtt_us, rttvar_us, sent, resent, now)
         else:
             vital.still += 1
         if queued >= SMALL_BYTES or vital.is_blocked or vital.ring is self._doubtful:
@@ -310,19 +317,18 @@ class Watch:
             self._put(vital, self._idle)
         return info
 
-    def _judge(self, vital: Vital, info: TcpInfo, now: Mono) -> None:
+    def _judge(self, vital: Vital, rtt_us: int, rttvar_us: int, sent: int, resent: int, now: Mono) -> None:
         health = vital.health
         if health is None:
             health = vital.health = Health()
-        if info.bytes_sent is None:  # an old kernel counts segments only
-            sent, again = info.segs_out or 0, info.total_retrans
-        else:
-            sent, again = info.bytes_sent, info.bytes_retrans or 0
-        ends_per_min = self.prefixes.ends_per_min(vital.prefix, now)
         policy = self.policy.health
-        calm = calm_share(ends_per_min, policy) if ends_per_min else 1.0
-        score = health.look(info.rtt_us, info.rttvar_us, sent, again, calm, policy)
-        vital.expected_s = min(EXPECTED_MAX_S, info.rtt_us / 1e6)
+        calm = 1.0
+        if self.prefixes:
+            ends_per_min = self.prefixes.ends_per_min(vital.prefix, now)
+            if ends_per_min:
+                calm = calm_share(ends_per_min, policy)
+        score = health.look(rtt_us, rttvar_us, sent, resent, calm, policy)
+        vital.expected_s = rtt_us / 1e6 if rtt_us < EXPECTED_MAX_US else EXPECTED_MAX_S
         if self.scores is not None:
             self.scores.record(int(score))
 
