@@ -303,7 +303,7 @@ class PushClient:
 
         Raises:  what `publish` raises, for the first that failed; those before it are durable, those behind it may be.
         """
-        tasks = [self._tasks.spawn(self.publish(channel, value), f"publish {channel}") for value in values]
+        tasks = [asyncio.create_task(self.publish(channel, value)) for value in values]
         try:
             return [await task for task in tasks]
         finally:

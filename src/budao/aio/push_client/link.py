@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from budao.aio.push_client.address import Address
 from budao.model import BudaoError, Mono, RemoteWireError
@@ -123,15 +123,15 @@ class Link(asyncio.Protocol):
     # ------------------------------------------------------------------------------- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream, and nothing else"
-        self._transport = transport
+        stream = cast(asyncio.Transport, transport)  # those of uvloop are of no class of asyncio
+        self._transport = stream
         if self._owner is None:
-            transport.abort()
+            stream.abort()
             return
         hello = self.hello = self._say_hello()
         if not self.address.is_websocket:
             self._framing = framing.Reader(self._frame_bytes_max)
-            transport.write(framing.frame(push_frames.format_hello(self._codec, hello, self._token)))
+            stream.write(framing.frame(push_frames.format_hello(self._codec, hello, self._token)))
             return
         query = push_frames.format_hello_query(hello)
         is_short = len(query) <= HELLO_IN_URL_MAX
@@ -141,7 +141,7 @@ class Link(asyncio.Protocol):
             self.address.authority, target, os.urandom(16), subprotocols=(self._codec.subprotocol,), headers=headers
         )
         self._head = http1.ResponseReader(http1.HeadPolicy())
-        transport.write(head)
+        stream.write(head)
 
     def data_received(self, data: bytes) -> None:
         if self.liveness is not None:
