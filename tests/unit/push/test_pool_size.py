@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +67,7 @@ def test_it_never_turns_around_within_half_a_minute(looks: list[tuple[float, flo
         if wanted != before:
             changes.append((now, wanted - before))
         before = wanted
-    for (one, way), (other, back) in zip(changes, changes[1:], strict=False):
+    for (one, way), (other, back) in pairwise(changes):
         assert way == back or other - one >= 30.0
 
 
