@@ -16,12 +16,12 @@ READY_MUTANTS := $(ENV)/.ready-mutants
 READY_313 := $(ENV_313)/.ready
 
 # Every bench but those with a target of their own: bench/NAME.py or bench/NAME/__main__.py.
-BENCHES = $(filter-out __init__ thresholds mutants soak soak_services worlds,$(sort \
+BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_services worlds,$(sort \
     $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)) $(patsubst bench/%.py,%,$(wildcard bench/*.py))))
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds worlds soak soak-services mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up test check bench bench-thresholds autobahn worlds soak soak-services mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ bench: $(READY_BENCH) servers ## speed beside the peers, in one run
 
 bench-thresholds: $(READY) ## false alarms and regressions caught: static, bare, hardened
 	@$(BIN)/python -m bench.thresholds
+
+autobahn: $(READY) ## the cases of the Autobahn test suite against our WebSockets, both sides; needs a Python 2.7
+	@$(BIN)/python -m bench.autobahn
+	@$(BIN)/python -m bench.autobahn --client
 
 worlds: $(READY) servers ## every law of a store over many seeds, on every backend, with members killed and frozen
 	@$(BIN)/python -m bench.worlds
