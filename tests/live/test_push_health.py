@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -117,6 +117,33 @@ def test_a_reader_that_stops_is_cut_once_it_is_full_and_silent_and_others_go_on(
             assert watch.prefixes.totals[BadEnd.BLOCKED] == 1
             assert watch.joint.ordered[Treatment.CUT] == 1
             assert len(watch) == len(watch.joint) == 0
+
+    asyncio.run(story())
+
+
+def test_a_reader_that_is_slow_but_reads_is_not_taken_for_lost() -> None:
+    async def story() -> None:
+        async with open_gateway() as gateway:
+            watch = gateway.looking_after.watch
+            hello = '{"type":"hello","channels":{"c":null}}'
+            with upgraded(gateway.port, hello, receive_bytes=4_096) as link:
+                link.setblocking(False)
+                await until(lambda: len(gateway.connections) == 1, "it is welcomed")
+                (connection,) = gateway.connections
+                data = b'"' + b"x" * 16_000 + b'"'
+                full_at = read_bytes = 0
+                for _ in range(2_000):  # it is told much more than it reads, and answers no ping
+                    if read_bytes - full_at > 1_000_000 and full_at:
+                        break
+                    await gateway.log.publish([Draft("c", data)] * 3)
+                    with suppress(BlockingIOError):
+                        read_bytes += len(link.recv(8_192))
+                    if not full_at and watch.joint.ordered[Treatment.PARK] + watch.joint.ordered[Treatment.BACK_OFF]:
+                        full_at = read_bytes
+                    await asyncio.sleep(0.01)
+                assert full_at
+                assert connection in gateway.connections
+                assert watch.joint.ordered[Treatment.CUT] == watch.heartbeats.degraded == 0
 
     asyncio.run(story())
 

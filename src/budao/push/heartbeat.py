@@ -32,7 +32,7 @@ class HeartbeatPolicy:
     Raises:  BadSettings with every problem.
     """
 
-    quiet_s: float = 20.0
+    quiet_s: float = 25.0
     """A connection that was not heard for so long is pinged. Below the half minute after which many middle boxes forget."""
     late_s: float = 0.5
     """A ping is late by this much: it is sent again."""
