@@ -24,8 +24,7 @@ from budao.aio.gateway import http_api
 from budao.aio.gateway.http2_floods import GOAWAY, OVERLONG, FloodGuard
 from budao.aio.gateway.http2_stream import OF_HTTP1, Http2Stream
 from budao.push import Problem
-from budao.wire import publish_body
-from budao.wire.http1 import Request
+from budao.wire import http1, publish_body
 
 if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
@@ -400,7 +399,7 @@ class Http2Connection(asyncio.Protocol):
             self.gateway.cut_later(self)
 
 
-def _request(headers: list[tuple[bytes, bytes]], gateway: Gateway) -> tuple[Request | None, str | None]:
+def _request(headers: list[tuple[bytes, bytes]], gateway: Gateway) -> tuple[http1.Request | None, str | None]:
     """A request as HTTP/1.1 would bring it, and what is wrong with it.
 
     `h2` has checked what belongs to the protocol (RFC 9113, section 8.3); this is what values may hold.
@@ -427,7 +426,7 @@ def _request(headers: list[tuple[bytes, bytes]], gateway: Gateway) -> tuple[Requ
         return None, "its authority and its host differ"
     path, _, query = target.partition("?")
     length = fields.get("content-length", "")
-    request = Request(
+    request = http1.Request(
         method=method,
         target=target,
         path=path,

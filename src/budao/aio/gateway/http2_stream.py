@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from budao.aio.gateway.sse import SseConnection
-from budao.wire.http1 import Request
+from budao.wire import http1
 
 if TYPE_CHECKING:
     from budao.aio.gateway.http2 import Http2Connection
@@ -40,7 +40,7 @@ class Http2Stream(asyncio.Transport):
 
     transport: str = "h2"
 
-    def __init__(self, link: Http2Connection, number: int, request: Request, due: float) -> None:
+    def __init__(self, link: Http2Connection, number: int, request: http1.Request, due: float) -> None:
         # `Transport.__init__` would make a dict for each.
         self.link = link
         self.number = number

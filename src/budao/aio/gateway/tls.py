@@ -141,8 +141,7 @@ class TlsTransport(asyncio.Transport):
             if not data:
                 self._loop.remove_reader(self._sock)
                 self._is_reading = False
-                if not self._is_closing:
-                    protocol.eof_received()
+                if not protocol.eof_received():  # or it has something to say yet
                     self.close()
                 return
             protocol.data_received(data)
