@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from budao.aio.gateway import Access, Gateway
+from budao.aio.gateway import Access, Gateway, GatewayPolicy
 from budao.aio.logs import LogServer, MemoryLog
 from budao.aio.push_client import (
     ChannelRefused,
@@ -53,7 +53,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is waited for is said by nobody
             await asyncio.sleep(0.005)
 
 
@@ -104,8 +104,8 @@ def test_what_is_published_is_read_once_and_in_order_over_every_transport(transp
                 assert await client.publish("news", "again", id="one") == first
                 await client.publish("news", b"\x00raw")
                 positions = await client.publish_many("news", range(100))
-                got = [await anext(news) for _ in range(102)]
-                assert [item.data for item in got if isinstance(item, Message)] == [
+                got = [item for _ in range(102) if isinstance(item := await anext(news), Message)]
+                assert [item.data for item in got] == [
                     '{"ü":[1,null]}'.encode(),
                     b"\x00raw",
                     *(str(number).encode() for number in range(100)),
@@ -217,7 +217,7 @@ def test_a_gateway_that_asks_to_move_is_left_without_a_gap() -> None:
 
 def test_a_slow_reader_rests_and_another_one_does_not_notice() -> None:
     async def main() -> None:
-        async with two_gateways() as (one, _):
+        async with two_gateways() as (one, _):  # noqa: SIM117 - on one line they are harder to read
             async with PushClient([url(one)], policy=ClientPolicy(queue_count_max=10)) as client:
                 slow, quick = client.subscribe("slow"), client.subscribe("quick")
                 await slow.ready()
@@ -237,24 +237,23 @@ def test_a_slow_reader_rests_and_another_one_does_not_notice() -> None:
 def test_what_was_trimmed_while_a_reader_rested_is_named_by_a_gap() -> None:
     async def main() -> None:
         rules = ChannelRules([("**", ChannelPolicy(history_count=20))])
-        async with MemoryLog(rules=rules) as log:
-            async with gateway(log, rules=rules) as at:
-                async with PushClient([url(at)], policy=ClientPolicy(queue_count_max=10)) as client:
-                    slow = client.subscribe("slow")
-                    await slow.ready()
-                    await client.publish_many("slow", range(100))
-                    seen: list[int] = []
-                    async for item in slow:
-                        if isinstance(item, Gap):
-                            assert item.after.seq == len(seen)
-                            seen += range(len(seen), item.upto.seq)
-                        else:
-                            assert int(item.data) == len(seen)
-                            seen.append(int(item.data))
-                        if len(seen) == 100:
-                            break
-                    assert client.metrics.gaps
-                    assert 0 < client.metrics.missed < 100
+        async with MemoryLog(rules=rules) as log, gateway(log, rules=rules, policy=GatewayPolicy(recent_count=5)) as at:  # noqa: SIM117
+            async with PushClient([url(at)], policy=ClientPolicy(queue_count_max=10)) as client:
+                slow = client.subscribe("slow")
+                await slow.ready()
+                await client.publish_many("slow", range(100))
+                seen: list[int] = []
+                async for item in slow:
+                    if isinstance(item, Gap):
+                        assert item.after.seq == len(seen)
+                        seen += range(len(seen), item.upto.seq)
+                    else:
+                        assert int(item.data) == len(seen)
+                        seen.append(int(item.data))
+                    if len(seen) == 100:
+                        break
+                assert client.metrics.gaps
+                assert 0 < client.metrics.missed < 100
 
     run(main)
 
@@ -356,7 +355,7 @@ def test_closing_ends_everything_that_waits() -> None:
                 await reading.ready()
                 with pytest.raises(PushError, match="being read already"):
                     client.subscribe("n")
-                waiting = asyncio.create_task(anext(reading, None))  # type: ignore[arg-type]
+                waiting = asyncio.create_task(anext(reading, None))
                 lonely = asyncio.create_task(client.publish("n", "x" * 70_000_00))
                 await asyncio.sleep(0)
                 lonely.cancel()

@@ -16,6 +16,8 @@ from budao.push.client_policy import ClientPolicy
 LOOKS_MAX: Final = 5
 """Looks at most. A process that is late at each of them is told that it cannot hear."""
 SMOOTHING: Final = 0.1
+BEAT_SHARE: Final = 0.8
+"""Of the promise: gateways beat a little more often than they say, and what is seen counts, down to this."""
 
 
 class Liveness:
@@ -54,7 +56,7 @@ class Liveness:
         """How long a silence means death; infinite where no beat was promised."""
         if self.beat_s <= 0.0:
             return inf
-        gap_s = min(max(self._gap_s, self.beat_s), self.beat_s * self.policy.stretch_max)
+        gap_s = min(max(self._gap_s, self.beat_s * BEAT_SHARE), self.beat_s * self.policy.stretch_max)
         return max(self.silence_min_s, self.policy.missed_max * gap_s)
 
     def wake_at(self) -> Mono:

@@ -60,6 +60,10 @@ def test_a_gateway_that_beats_late_is_waited_for_longer_up_to_a_bound() -> None:
 def test_traffic_between_beats_does_not_shorten_the_wait() -> None:
     liveness, _ = beating(gap_s=0.001, beats=1000)
     assert liveness.silence_max_s == pytest.approx(0.15)
+    liveness, _ = beating(gap_s=0.04)
+    assert liveness.silence_max_s == pytest.approx(0.12, rel=0.01)
+    liveness, _ = beating(gap_s=0.03)
+    assert liveness.silence_max_s == pytest.approx(0.12)
 
 
 def test_without_a_promise_there_is_no_death_and_a_standby_may_be_quiet() -> None:
