@@ -223,15 +223,19 @@ class Door(asyncio.Protocol):
         self.gateway.metrics.count_error(BAD.get(bad.status, "head"))
         body = publish_body.format_error(Problem(why=BAD.get(bad.status, "bad-request"), happened=bad.problem))
         headers = {"content-type": http_api.JSON_TYPE, **bad.headers}
-        self._end(http1.format_response(bad.status, headers, body, keeps_alive=False))
+        self._end(http1.format_response(bad.status, headers, body, keeps_alive=False), is_mid_request=True)
 
-    def _end(self, data: bytes) -> None:
+    def _end(self, data: bytes, *, is_mid_request: bool = False) -> None:
+        """The last words. Who is still sending would not get to read them if we closed at once, so the rest is let pass."""
         transport = self._transport
         self._is_last = True
         if transport is not None:
             if data:
                 transport.write(data)
-            transport.close()
+            if is_mid_request and transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
             self.gateway.cut_later(self)
 
     # ------------------------------------------------------------------------------------------- to a WebSocket
