@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import websockets
@@ -139,8 +139,15 @@ async def answer_to(port: int, data: bytes) -> bytes:
     writer.write(data)
     async with asyncio.timeout(PATIENCE_S):
         found = await reader.read()
-    writer.close()
+    await hang_up(writer)
     return found
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Until its socket is closed."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 def masked(opcode: int, payload: bytes) -> bytes:

@@ -34,6 +34,7 @@ from tests.live.push_raw import (
     SlowReader,
     Told,
     gateway_over,
+    hang_up,
     play,
     publish,
     raw,
@@ -57,7 +58,7 @@ async def read_tcp(port: int, told: Told, count: int) -> None:
             frame = push_frames.MSGPACK.decode_from_gateway(bytes(each))
             if isinstance(frame, Msg):
                 told.take(frame.message)
-    writer.close()
+    await hang_up(writer)
 
 
 async def read_sse(url: str, told: Told, count: int, **how: str) -> str:
@@ -166,7 +167,7 @@ def test_the_answer_to_a_hello_in_the_url_comes_with_that_to_the_upgrade(uvloop:
                 assert data.startswith(b"HTTP/1.1 101 ")
                 assert data.count(b'"type":"welcome"') == 1
                 assert data.count(b'"type":"msg"') == 10
-                writer.close()
+                await hang_up(writer)
 
     play(story, uvloop=uvloop)
 
