@@ -22,6 +22,7 @@ from budao.aio.push_client import (
     PushError,
     Unauthorized,
 )
+from budao.aio.security import client_tls, server_tls
 from budao.model import BadSettings, Wall
 from budao.push import (
     BackoffPolicy,
@@ -37,6 +38,7 @@ from budao.push import (
     SessionPolicy,
 )
 from budao.wire import tokens
+from tests.live.certificates import Authority
 from tests.live.push_gateway_process import GatewayProcess
 from tests.live.redis_server import PATIENCE_S, free_port
 
@@ -401,3 +403,30 @@ def test_a_token_never_travels_in_the_clear_beyond_this_machine() -> None:
         with pytest.raises(BadSettings) as problem:
             PushClient(wrong)
         assert "secret" not in str(problem.value)
+
+
+def test_tls_carries_frames_and_a_wrong_certificate_is_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        authority = Authority(tmp_path)
+        certificate, key = authority.issue("server")
+        async with MemoryLog() as log, gateway(log, tls=server_tls(certificate, key)) as at:
+            where = [f"https://127.0.0.1:{at.port}"]
+            async with PushClient(where, tls=client_tls(authority.path)) as client:
+                news = client.subscribe("news")
+                await news.ready()
+                await client.publish("news", 1)
+                item = await anext(news)
+                assert isinstance(item, Message)
+                assert item.data == b"1"
+            async with PushClient(where) as stranger:
+                await until(lambda: "certificate" in stranger.problem)
+                assert stranger.state == "connecting"
+
+    run(main)
+
+
+def test_a_token_that_can_be_none_is_refused_and_not_shown() -> None:
+    for wrong in ("secret\r\nX: y", "", "sécret"):
+        with pytest.raises(BadSettings) as problem:
+            PushClient(["http://127.0.0.1"], token=wrong)
+        assert "cret" not in str(problem.value)

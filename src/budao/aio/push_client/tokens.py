@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
+from budao.model import BadSettings
+
 TokenSource = str | Callable[[], str | Awaitable[str]]
 
 
@@ -12,6 +14,8 @@ class Token:
     """A token as it is, or one that is fetched when it is first needed and again after it was refused."""
 
     def __init__(self, source: TokenSource | None) -> None:
+        if source is not None and not callable(source) and not _is_token(source):
+            raise BadSettings([("token", "is no printable ASCII text, nor a function that gives one; it is not shown")])
         self._source = source
         self._latest: str | None = None
 
@@ -42,7 +46,11 @@ class Token:
         if self._latest is None:
             found = self._source()
             token = await found if isawaitable(found) else found
-            if not (token and token.isascii() and token.isprintable()):
+            if not _is_token(token):
                 raise ValueError("what the source of tokens gave is no printable text")
             self._latest = token
         return self._latest
+
+
+def _is_token(token: object) -> bool:
+    return isinstance(token, str) and bool(token) and token.isascii() and token.isprintable()
