@@ -16,6 +16,8 @@ from budao.aio.gateway.tls import TlsListener
 
 log = logging.getLogger("budao.gateway")
 
+ACCEPTS_MAX: Final = 16
+"""Newcomers that asyncio lets in at a time. It takes the backlog for that number, and logs so many failures at once."""
 SPARE: Final = 64
 """Descriptors that are not for connections: the log, files, listeners."""
 
@@ -87,8 +89,9 @@ class Listener:
             duplicate = self.listening.socket.dup()
             try:
                 self._server = await asyncio.get_running_loop().create_server(
-                    self._factory, sock=duplicate, backlog=self._backlog
+                    self._factory, sock=duplicate, backlog=ACCEPTS_MAX
                 )
+                self.listening.socket.listen(self._backlog)
             except BaseException:
                 duplicate.close()
                 raise
