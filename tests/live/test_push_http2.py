@@ -162,6 +162,9 @@ def test_a_client_publishes_and_reads_events_over_one_connection(tmp_path: Path)
             assert (head.content, int(head.headers["content-length"])) == (b"", len(health.content))
             assert "budao_push_connections" in (await client.get("/metrics")).text
             assert (await client.get("/nowhere")).status_code == 404
+            batch = {"messages": [{"channel": "large", "data": "x" * 30_000} for _ in range(10)]}
+            answer = await client.post("/v1/publish", json=batch)  # several windows long
+            assert [each["seq"] for each in answer.json()["results"]] == list(range(1, 11))
             assert (await client.get("/v1/stream")).status_code == 426
             assert (await client.post("/v1/publish", content=b"not json")).status_code == 400
             await client.aclose()

@@ -3,10 +3,9 @@
     listener = TlsListener(sock, certificates, {"h2": Http2Connection, "": door}, failed=count)
     listener.open()
 
-Why not the loop's own: measured with 1,000 connections and messages of 128 bytes on one core, it takes 23.8 KiB a connection and
-9.2 us a delivery with uvloop (277.6 KiB and 14.1 us without), and tells nobody why a handshake failed. Right over the socket it is
-15.6 KiB and 7.7 us (15.4 KiB and 13.0 us), and every failure has its name. A layer of memory BIOs over the loop's transport needs
-18.0 KiB and 10.7 us. The plain transport takes 1.3 KiB and 4.8 us.
+Why not the loop's own: it tells nobody why a handshake failed, and takes more. Measured with 1,000 connections and messages of 128
+bytes on one busy core: 23.8 KiB a connection with uvloop and 277.6 KiB without, and 11.5 us a delivery; here 15.5 KiB and 14.8 KiB, and
+10.5 us. A layer of memory BIOs over the loop's transport needs 18.0 KiB and 10.2 us. The plain transport takes 1.3 KiB and 5.8 us.
 
 Writes of one turn of the loop leave together at its end, as few records. What the kernel does not take waits here, and the protocol
 hears `pause_writing` as from any transport.
