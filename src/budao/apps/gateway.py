@@ -22,7 +22,6 @@ from budao.aio import (
     DurableLog,
     Gateway,
     GatewayPolicy,
-    LookingAfter,
     MemoryLog,
     Mover,
     RemoteLog,
@@ -33,7 +32,7 @@ from budao.aio import (
     take_over,
 )
 from budao.model import BadSettings, RemoteWireError, Wall
-from budao.push import ChannelRules, Grant, SessionPolicy, Target, check_patterns, rules_of
+from budao.push import ChannelRules, Grant, LeavingPolicy, PacePolicy, SessionPolicy, Target, check_patterns, rules_of
 from budao.settings import Stated, read_text, typed
 from budao.wire import tokens
 
@@ -79,6 +78,8 @@ class GatewaySettings:
 
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
     session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+    pace: PacePolicy = field(default_factory=PacePolicy)
+    leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
     rules: ChannelRules = field(default_factory=ChannelRules)
 
 
@@ -86,10 +87,12 @@ class GatewaySettings:
 class _Tables:
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
     session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+    pace: PacePolicy = field(default_factory=PacePolicy)
+    leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
 
 
 def read_settings(text: str | bytes, source: str) -> GatewaySettings:
-    """Settings of a gateway: tables `gateway`, `session`, and `channels` with a table for each pattern, first match first.
+    """Settings of a gateway: tables `gateway`, `session`, `pace`, `leaving`, and `channels` with a table for each pattern, first match first.
 
     Raises:  BadSettings with every problem.
     """
@@ -112,7 +115,9 @@ def read_settings(text: str | bytes, source: str) -> GatewaySettings:
         problems += bad.problems
     if problems:
         raise BadSettings(problems)
-    return GatewaySettings(gateway=tables.gateway, session=tables.session, rules=rules)
+    return GatewaySettings(
+        gateway=tables.gateway, session=tables.session, pace=tables.pace, leaving=tables.leaving, rules=rules
+    )
 
 
 async def serve(wanted: Wanted) -> None:
@@ -142,6 +147,7 @@ async def serve(wanted: Wanted) -> None:
             tcp_port=wanted.tcp_port,
             policy=settings.gateway,
             session_policy=settings.session,
+            pace_policy=settings.pace,
             access=access,
             tls=certificates,
             rules=settings.rules,
@@ -149,12 +155,16 @@ async def serve(wanted: Wanted) -> None:
             peers=[each.url for each in targets],
             inherited=() if taking is None else taking.listening,
         )
-        mover = Mover(gateway, keys=keys, targets=targets, about=about, log_is_shared=wanted.data is None)
+        mover = Mover(
+            gateway,
+            keys=keys,
+            targets=targets,
+            leaving_policy=settings.leaving,
+            about=about,
+            log_is_shared=wanted.data is None and wanted.log != "memory:",
+        )
         await stack.enter_async_context(gateway)
         stack.callback(mover.close)
-        care = LookingAfter(gateway)
-        care.start()
-        stack.callback(care.stop)
         if wanted.control is not None:
             await stack.enter_async_context(ControlSocket(wanted.control, mover, replaces=taking is not None))
         if taking is not None:

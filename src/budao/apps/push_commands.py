@@ -62,7 +62,12 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
         help="pages that may use it, such as https://app.example",
     )
     add("--allow-host", action="append", default=[], metavar="NAME", help="names for browsers without a token")
-    add("--settings", type=Path, metavar="FILE.toml", help="tables gateway, session, and channels by pattern")
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE.toml",
+        help="tables gateway, session, pace, leaving, and channels by pattern",
+    )
     add("--tls-certificate", type=Path, metavar="FILE", help="who we are (PEM); switches TLS on")
     add("--tls-key", type=Path, metavar="FILE", help="its private key")
     add("--control", type=Path, metavar="PATH", help="a socket for `drain`, `status` and a successor")

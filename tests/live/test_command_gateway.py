@@ -1,0 +1,96 @@
+"""`budao gateway` and `budao token` as programs: what they say, what they refuse, and that they leave when they are told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from budao.apps.gateway import read_settings
+from budao.model import BadSettings
+from budao.push import Slow
+from tests.live.redis_server import PATIENCE_S
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "budao", *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+def test_it_serves_until_it_is_told_to_leave_and_takes_the_tokens_that_were_signed_for_it(tmp_path: Path) -> None:
+    key, settings = tmp_path / "key", tmp_path / "gateway.toml"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    settings.write_text("[leaving]\nlag_s = 0.0\n")
+    signed = run("token", "--key", str(key), "--publish", "a.*", "--for", "60")
+    assert signed.returncode == 0, signed.stderr
+    command = [sys.executable, "-m", "budao", "gateway", "--port", "0", "--data", str(tmp_path / "log")]
+    command += ["--token-key", str(key), "--settings", str(settings), "--control", str(tmp_path / "c"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            bearer = {"Authorization": f"Bearer {signed.stdout.strip()}"}
+            with httpx.Client(base_url=said["url"], headers=bearer) as client:
+                assert client.post("/v1/publish", json={"channel": "a.b", "data": 1}).json()["seq"] == 1
+                assert client.post("/v1/publish", json={"channel": "b", "data": 1}).status_code == 403
+            status = run("gateway", "status", "--control", str(tmp_path / "c"))
+            assert json.loads(status.stdout)["ready"] is True
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nobody could do anything"),
+        (("--anonymous-subscribe", "**"), "name one of --data FOLDER"),
+        (("--anonymous-subscribe", "**", "--log", "ftp://a"), "is no log"),
+        (("--anonymous-subscribe", "a b", "--log", "memory:"), "anonymous:"),
+        (("--anonymous-subscribe", "**", "--log", "memory:", "--host", "0.0.0.0"), "needs TLS and a token"),
+        (("--anonymous-subscribe", "**", "--log", "memory:", "--peer", "nowhere"), "peer:"),
+        (("--anonymous-subscribe", "**", "--log", "memory:", "--tls-key", "k"), "go together"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
+    ended = run("gateway", "--port", "0", *arguments)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_settings_state_bounds_and_channels_by_pattern() -> None:
+    found = read_settings(
+        """
+        [gateway]
+        connections_max = 10
+        [session]
+        subscriptions_max = 3
+        [pace]
+        rate_per_s = 5
+        [channels."chat:*"]
+        history_count = 7
+        slow = "close"
+        """,
+        "here",
+    )
+    assert (found.gateway.connections_max, found.session.subscriptions_max, found.pace.rate_per_s) == (10, 3, 5.0)
+    assert found.rules.of("chat:1").history_count == 7
+    assert found.rules.of("chat:1").slow is Slow.CLOSE
+    assert found.rules.of("news").history_count == 1_000
+
+
+def test_every_problem_of_the_settings_is_said_at_once() -> None:
+    with pytest.raises(BadSettings) as bad:
+        read_settings(
+            '[gateway]\nconnections_max = 0\nconections = 1\n[nothing]\n[channels."a"]\nhistory_count = -1\n', "here"
+        )
+    assert len(bad.value.problems) == 4
