@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import ssl
 import subprocess
@@ -433,3 +434,21 @@ def test_a_certificate_changes_under_traffic_and_a_bad_one_changes_nothing(tmp_p
                     await each.wait_closed()
 
     run(story())
+
+
+@both_loops
+def test_a_hangup_reloads_the_certificate(tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("live")
+
+    async def story() -> None:
+        async with Certificates(certificate, key, every_s=3_600.0, on_hangup=True) as it:
+            before = it.context
+            newer, newer_key = authority.issue("newer")
+            certificate.write_bytes(newer.read_bytes())
+            key.write_bytes(newer_key.read_bytes())
+            signal.raise_signal(signal.SIGHUP)
+            await until(lambda: it.context is not before)
+            assert it.metrics.reloads == {"loaded": 1, "refused": 0}
+
+    run(story(), loop)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import ssl
 import time
 from collections.abc import Sequence
@@ -61,12 +62,15 @@ class Certificates:
         authority: Path | None = None,
         alpn: Sequence[str] | None = None,
         every_s: float = LOOKS_EVERY_S,
+        on_hangup: bool = False,
     ) -> None:
+        """`on_hangup`: SIGHUP reloads as well, for programs that own their signals; it would end them otherwise."""
         self.certificate = certificate
         self.key = key
         self.authority = authority
         self.metrics = GatewayMetrics()
         self.every_s = every_s
+        self.on_hangup = on_hangup
         self._alpn = list(_spoken() if alpn is None else alpn)
         self._stamp = self._look_at()
         self._bad_since: float | None = None
@@ -145,11 +149,15 @@ class Certificates:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())
+        if self.on_hangup:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.on_hangup:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
