@@ -270,7 +270,7 @@ def _certificates(wanted: Wanted) -> Certificates | None:
         raise BadSettings([("tls", "a certificate and its key go together, only one of them is given")])
     if wanted.certificate is None or wanted.key is None:
         return None
-    return Certificates(wanted.certificate, wanted.key)
+    return Certificates(wanted.certificate, wanted.key, on_hangup=True)
 
 
 def _open_log(wanted: Wanted, rules: ChannelRules) -> AbstractAsyncContextManager[ChannelLog]:
