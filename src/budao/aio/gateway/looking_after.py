@@ -7,6 +7,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
 from budao.aio.gateway.connection import Connection
+from budao.aio.gateway.roll import call_roll
 from budao.aio.gateway.sampler import Watch, WatchPolicy
 from budao.push import PacePolicy, Pacer, Problem, Slot
 
@@ -35,6 +36,7 @@ class LookingAfter:
         self.gateway.pace = self.pace
         self.gateway.bad_end = self.watch.bad_end
         self.gateway.controls["health"] = self.control_health
+        self.gateway.controls["sessions"] = self.control_sessions
         self.watch.start()
 
     def stop(self) -> None:
@@ -69,6 +71,10 @@ class LookingAfter:
                 for each in prefixes.worst(PREFIXES_TOLD, self.gateway.now())
             ],
         }
+
+    def control_sessions(self, said: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """How each connection is, those in worst health first; see `call_roll`."""
+        return call_roll(self.gateway, said)
 
     # ------------------------------------------------------------------------------------- as a Watcher
 
