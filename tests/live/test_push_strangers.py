@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 from random import Random
 
@@ -29,6 +30,7 @@ from tests.live.push_raw import (
     upgrade,
     ws,
 )
+from tests.live.redis_server import PATIENCE_S
 
 LOOPS = pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
 QUICK = GatewayPolicy(head_s=0.3, body_s=0.3, idle_s=0.3, close_s=0.3, head_bytes_max=4096)
@@ -282,5 +284,37 @@ def test_garbage_of_many_kinds_leaves_nothing_behind_and_disturbs_nobody(uvloop:
             assert told.numbers == list(range(10))
             await until(lambda: len(gateway.connections) == 1 and not gateway.doors)
             assert gateway.metrics.errors["mistake"] == 0
+
+    play(story, uvloop=uvloop)
+
+
+@LOOPS
+def test_who_asks_and_never_reads_is_read_no_further_and_goes_on_once_it_reads(uvloop: bool) -> None:
+    async def story() -> None:
+        async with gateway_over() as gateway:
+            small = socket.socket()
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            small.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", gateway.port))
+            reader, writer = await asyncio.open_connection(sock=small)
+            writer.write(upgrade())
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            ping = masked(websocket.PING, b"p" * 125)
+            asked = 0
+            (connection,) = gateway.connections
+            assert connection.transport is not None
+            while connection.transport.is_reading():
+                if writer.transport.get_write_buffer_size() < 64 * 1024:
+                    writer.write(ping * 100)
+                    asked += 100
+                await asyncio.sleep(0)
+            assert connection.queued_bytes() < 512 * 1024
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            pong = len(websocket.frame(websocket.PONG, b"p" * 125))
+            async with asyncio.timeout(PATIENCE_S):
+                await reader.readexactly(asked * pong)
+            await hang_up(writer)
 
     play(story, uvloop=uvloop)

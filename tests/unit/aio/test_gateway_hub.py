@@ -360,6 +360,19 @@ def test_too_slow_a_reader_skips_to_the_latest_with_a_gap() -> None:
     assert slow.seqs[-1] == 101
 
 
+def test_who_skips_gets_the_very_latest_message() -> None:
+    world = World(rules=ChannelPolicy(behind_bytes_max=1024))
+    slow = world.reader()
+    slow.join()
+    slow.room = 1
+    world.say(10)
+    world.say(10)
+    world.say(2_000)
+    slow.drain()
+    assert slow.gaps == [Gap("c", Position(EPOCH, 1), Position(EPOCH, 2), Hole.SLOW)]
+    assert slow.seqs == [1, 3]
+
+
 def test_too_slow_a_reader_ends_where_its_channel_wants_everything() -> None:
     world = World(rules=ChannelPolicy(behind_bytes_max=1024, slow=Slow.CLOSE))
     slow = world.reader()
