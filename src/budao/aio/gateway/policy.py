@@ -36,8 +36,6 @@ class GatewayPolicy:
     """A body, which is a publish or a batch of them."""
     batch_max: int = 1_000
     """Messages of one publish."""
-    frame_bytes_max: int = 256 * KIB
-    """A frame of a client."""
     write_high_bytes: int = 64 * KIB
     """A connection with more than this unsent is a slow reader, of which only the place is kept."""
     write_low_bytes: int = 16 * KIB
@@ -60,8 +58,6 @@ class GatewayPolicy:
     """Messages that may wait to be durable; further ones are refused."""
     publishes_max: int = 4
     """Calls of `publish` that the log may have in hand at once. Others wait, and so make larger batches."""
-    beat_min_s: float = 0.05
-    """No client gets a quicker beat."""
     deflates: bool = False
     """Whether WebSockets may compress. Each message is compressed once for all; what clients send is bounded as it is inflated."""
     close_s: float = 2.0
@@ -80,7 +76,6 @@ class GatewayPolicy:
         check.count("head_bytes_max", self.head_bytes_max, KIB, MIB)
         check.count("body_bytes_max", self.body_bytes_max, KIB, 1024 * MIB)
         check.count("batch_max", self.batch_max, 1, 100_000)
-        check.count("frame_bytes_max", self.frame_bytes_max, KIB, 64 * MIB)
         check.count("write_high_bytes", self.write_high_bytes, KIB, 64 * MIB)
         check.count("write_low_bytes", self.write_low_bytes, 0, 64 * MIB)
         check.count("catch_up_bytes", self.catch_up_bytes, KIB, 64 * MIB)
@@ -91,7 +86,6 @@ class GatewayPolicy:
         check.count("reads_max", self.reads_max, 1, 10_000)
         check.count("publishing_max", self.publishing_max, 1, 10_000_000)
         check.count("publishes_max", self.publishes_max, 1, 1_000)
-        check.number("beat_min_s", self.beat_min_s, BEATS_S[0], BEATS_S[-1])
         if not check.problems:
             check.need(
                 self.write_low_bytes < self.write_high_bytes,
