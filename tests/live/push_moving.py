@@ -56,9 +56,12 @@ async def main():
         )
         await stack.enter_async_context(gateway)
         stack.callback(mover.close)
+        control = ControlSocket(Path(said["control"]), mover, replaces=taking is not None)
+        await stack.enter_async_context(control)
         if taking is not None:
-            print(json.dumps(await told(taking, mover)), flush=True)
-        await stack.enter_async_context(ControlSocket(Path(said["control"]), mover, replaces=taking is not None))
+            found = await told(taking, mover)
+            control.appear()
+            print(json.dumps(found), flush=True)
         print(json.dumps({"port": gateway.port, "tcp_port": gateway.tcp_port}), flush=True)
         await mover.over.wait()
 

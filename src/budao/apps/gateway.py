@@ -165,10 +165,14 @@ async def serve(wanted: Wanted) -> None:
         )
         await stack.enter_async_context(gateway)
         stack.callback(mover.close)
+        control = None
         if wanted.control is not None:
-            await stack.enter_async_context(ControlSocket(wanted.control, mover, replaces=taking is not None))
+            control = ControlSocket(wanted.control, mover, replaces=taking is not None)
+            await stack.enter_async_context(control)
         if taking is not None:
             taken = await taking.receive(mover)
+            if control is not None:
+                control.appear()
             print(
                 f"took over {taken.served} connections in {taken.took_s:.3f} s, {taken.failed} failed", file=sys.stderr
             )

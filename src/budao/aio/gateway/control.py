@@ -35,7 +35,7 @@ class ControlSocket:
     """Listens on a path that only its own user can open, as an async context manager.
 
     Raises:  BadSettings on entering, if it cannot listen there; a path that another gateway listens on is taken over only by the
-             process that takes over that gateway (`replaces`).
+             process that takes over that gateway (`replaces`), and only from `appear` on.
     """
 
     def __init__(self, path: Path, mover: Mover, *, replaces: bool = False) -> None:
@@ -45,6 +45,7 @@ class ControlSocket:
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._inode = 0
+        self._made = path
         self._uid = os.getuid()
 
     async def __aenter__(self) -> Self:
@@ -67,8 +68,13 @@ class ControlSocket:
             self._listener.close()
             self._listener = None
             with suppress(OSError):
-                if self.path.stat().st_ino == self._inode:  # else it is the successor's by now
-                    self.path.unlink()
+                if self._made.stat().st_ino == self._inode:  # else it is the successor's by now
+                    self._made.unlink()
+
+    def appear(self) -> None:
+        """Stands at its path from now on, in place of whoever did: nobody ever finds the path without one who answers."""
+        self._made.rename(self.path)
+        self._made = self.path
 
     def _bind(self) -> socket.socket:
         path = self.path
@@ -90,7 +96,9 @@ class ControlSocket:
             made.chmod(0o600)
             listener.listen(CLIENTS_MAX)
             self._inode = made.stat().st_ino
-            made.rename(path)  # nobody ever finds the path without somebody who answers
+            self._made = made
+            if not self._replaces:
+                self.appear()
         except OSError as problem:
             listener.close()
             with suppress(OSError):
