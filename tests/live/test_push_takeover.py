@@ -19,7 +19,7 @@ from budao.push import Draft, Kind, Position, Pub
 from budao.wire import handover as wire
 from budao.wire import push_frames, websocket
 from tests.live.push_moving import GatewayProcess, Reader, SseReader
-from tests.live.redis_server import PATIENCE_S
+from tests.live.redis_server import PATIENCE_S, free_port
 
 CHANNELS = ("news", "room:1", "room:2")
 READERS = 240
@@ -241,3 +241,25 @@ def test_a_control_socket_is_for_its_user_and_says_what_is_wrong(tmp_path: Path)
 def test_what_is_no_gateway_cannot_be_taken_over(tmp_path: Path) -> None:
     with pytest.raises(TakeOverFailed, match="No such file"):
         asyncio.run(take_over(tmp_path / "nobody.sock"))
+
+
+def test_a_successor_that_does_not_reach_its_log_takes_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with _log(tmp_path) as server:
+            with GatewayProcess(tmp_path, server.port) as old:
+                await old.ready()
+                reader = await Reader({"news": None}).open(old.port)
+                with GatewayProcess(tmp_path, free_port(), "b", take_over=old.control) as new:
+                    until = asyncio.get_running_loop().time() + PATIENCE_S
+                    while not new.control.with_name(f"b.sock.{new.process.pid}").exists():
+                        assert asyncio.get_running_loop().time() < until
+                        await asyncio.sleep(0.01)
+                    new.kill()
+                await server.log.publish([Draft("news", b"1", Kind.JSON)])
+                await reader.until(lambda: reader.got["news"] == [1])
+                status = await old.status()
+                assert status is not None
+                assert (status["ready"], status["connections"]) == (True, 1)
+                await reader.close()
+
+    asyncio.run(main())

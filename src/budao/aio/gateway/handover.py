@@ -200,6 +200,9 @@ class _Giver:
 class Adopter(Protocol):
     """The part of `House` that the successor needs."""
 
+    async def until_ready(self) -> None:
+        """Comes back once it could serve: its log is reached."""
+
     async def adopt(self, connection: socket.socket, state: Mapping[str, Any]) -> None: ...
 
     async def resume_accepting(self) -> None: ...
@@ -248,6 +251,11 @@ class Taking:
         policy = self._policy
         bound_s = policy.settle_s + policy.send_s + policy.take_s
         try:
+            try:
+                async with asyncio.timeout(policy.ready_s):
+                    await house.until_ready()
+            except TimeoutError:
+                raise TakeOverFailed(self._path, f"our own log was not reached within {policy.ready_s:g} s") from None
             try:
                 async with asyncio.timeout(bound_s):
                     await self._link.send(wire.Ready())

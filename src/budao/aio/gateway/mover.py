@@ -43,6 +43,7 @@ from budao.wire import TicketKeys
 log = logging.getLogger("budao.gateway")
 
 PROMOTE_WITHIN_S: Final = 5.0
+READY_LOOK_S: Final = 0.01
 QUIET: Final = frozenset({Stage.STANDBY, Stage.OPENING_STANDBY})
 
 
@@ -271,6 +272,11 @@ class Mover:
     def connections(self) -> Sequence[carrying.Seat]:
         """See `House`."""
         return [carrying.Seat(each) for each in self.gateway.connections]
+
+    async def until_ready(self) -> None:
+        """See `Adopter`: a successor without its log would serve nobody."""
+        while self.gateway.feeding.problem:  # noqa: ASYNC110 - once in the life of a process, and for a moment
+            await asyncio.sleep(READY_LOOK_S)
 
     async def adopt(self, connection: socket.socket, state: Mapping[str, Any]) -> None:
         """See `House`."""
