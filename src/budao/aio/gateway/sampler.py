@@ -156,7 +156,7 @@ class Watch:
         connection.health = vital
         self.heartbeats.add(vital)
         if descriptor >= 0:
-            self._idle.add(vital)
+            self._active.add(vital)  # looked at soon; where nothing moves it comes to rest after a few looks
         return vital
 
     def leave(self, connection: Watched) -> None:
