@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         read_ticket_keys,
         take_over,
     )
+    from budao.aio.link import Link
     from budao.aio.logs import DurableLog, LogPolicy, LogServer, LogServerPolicy, MemoryLog, RemoteFeed, RemoteLog
     from budao.aio.memory_store import MemoryStore
     from budao.aio.pool import HasRoster, Pool
@@ -92,6 +93,7 @@ _HOMES = {
         "read_ticket_keys",
         "take_over",
     ),
+    "link": ("Link",),
     "logs": (
         "DurableLog",
         "LogPolicy",
@@ -172,6 +174,7 @@ __all__ = [
     "LagProbe",
     "Latest",
     "Leadership",
+    "Link",
     "LogPolicy",
     "LogServer",
     "LogServerPolicy",

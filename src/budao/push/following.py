@@ -58,9 +58,12 @@ class Following:
         if not self.behind:
             return ()
         channel = next(iter(self.behind))
-        del self.behind[channel]
+        return self.have_read(channel, read(channel, self.told[channel]))
+
+    def have_read(self, channel: str, stretch: Stretch) -> tuple[Appended | Jumped, ...]:
+        """What to tell of a channel that is behind, now that it was read after the place that was told."""
+        self.behind.pop(channel, None)
         told = self.told[channel]
-        stretch = read(channel, told)
         if stretch.more:
             self.behind[channel] = None  # the others come first
         if not stretch.messages:

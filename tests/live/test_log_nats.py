@@ -1,0 +1,457 @@
+"""A log in NATS JetStream holds the laws of every log, and what NATS does to it is noticed and mended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from budao.adapters.logs import open_log
+from budao.adapters.nats import NatsLog, StreamPolicy, Where
+from budao.push import (
+    START,
+    Appended,
+    ChannelPolicy,
+    ChannelRules,
+    Draft,
+    Hole,
+    Jumped,
+    Kind,
+    LogAway,
+    LogCameBack,
+    LogRefused,
+    LogWentAway,
+    NotPlaced,
+    Placed,
+    Position,
+)
+from tests.live.log_suite import Fresh, Open, hold, patient
+from tests.live.nats_server import NatsServer, nats_serving
+
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with nats_serving(tmp_path_factory.mktemp("nats")) as serving:
+        yield serving
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[NatsServer]:
+    with nats_serving(tmp_path / "nats") as serving:
+        yield serving
+
+
+def policy(**settings: Any) -> StreamPolicy:
+    number = next(NUMBERS)
+    return StreamPolicy(**{"stream": f"S{number}", "prefix": f"p{number}"} | settings)
+
+
+def log_at(server: NatsServer, stream: StreamPolicy, kept: ChannelPolicy | None = None, **settings: Any) -> NatsLog:
+    where = Where(servers=(("127.0.0.1", server.port),))
+    return NatsLog(where, rules=ChannelRules(otherwise=kept), policy=stream, **settings)
+
+
+def on(server: NatsServer) -> Fresh:
+    def fresh(kept: ChannelPolicy) -> Open:
+        stream = policy(spare_count=300)
+        return lambda: log_at(server, stream, kept)
+
+    return fresh
+
+
+def test_the_laws_of_a_log_hold_on_a_real_server(server: NatsServer) -> None:
+    asyncio.run(hold(on(server), survives=True))
+
+
+async def holds(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not claim():  # noqa: ASYNC110 - conditions of any kind
+            await asyncio.sleep(0.01)
+
+
+async def until_heard(feed: Any, wanted: int, seen: list[int]) -> None:
+    while len(seen) < wanted:
+        for news in await patient(feed.next()):
+            if isinstance(news, Appended):
+                seen += [message.position.seq for message in news.messages]
+
+
+def test_several_logs_publish_to_one_channel_without_holes_or_twins(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy()
+        async with log_at(server, stream) as one, log_at(server, stream) as other, one.feed() as feed:
+            await patient(feed.follow("news"))
+            drafts = [[Draft("news", b"%d" % number, id=f"{who}-{number}")] for number in range(40) for who in "ab"]
+            answers = await patient(
+                asyncio.gather(*(log.publish(each) for each in drafts for log in (one, other)))  # everything twice
+            )
+            placed = [answer for (answer,) in answers if isinstance(answer, Placed)]
+            assert len(placed) == len(answers)
+            assert sorted(each.position.seq for each in placed if not each.is_repeat) == list(range(1, 81))
+            assert {each.position.seq for each in placed if each.is_repeat} == set(range(1, 81))
+            seen: list[int] = []
+            await until_heard(feed, 80, seen)
+            assert seen == list(range(1, 81))
+
+    asyncio.run(main())
+
+
+def test_reading_from_the_middle_of_a_long_channel_among_many_finds_its_place(server: NatsServer) -> None:
+    async def main() -> None:
+        async with log_at(server, policy()) as log:
+            for turn in range(20):
+                drafts = [Draft(f"c{index % 5}", b"%d" % (turn * 50 + index)) for index in range(100)]
+                await patient(log.publish(drafts))
+            head = (await patient(log.latest("c3", 0))).head
+            assert head.seq == 400
+            for after in (0, 1, 7, 150, 233, 380, 399, 400):
+                stretch = await patient(log.read("c3", Position(head.epoch, after), count_max=90))
+                assert [each.position.seq for each in stretch.messages] == list(range(after + 1, min(401, after + 91)))
+                assert stretch.more == (after + 90 < 400)
+            small = await patient(log.read("c3", Position(head.epoch, 100), bytes_max=1))
+            assert [each.position.seq for each in small.messages] == [101]
+            elsewhere = await patient(log.read("c3", Position("other", 100), count_max=3))
+            assert [each.position.seq for each in elsewhere.messages] == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_the_bounds_of_a_channels_own_rule_hold_when_it_is_read(server: NatsServer) -> None:
+    rules = ChannelRules(
+        [
+            ("few", ChannelPolicy(history_count=2)),
+            ("none", ChannelPolicy(history_count=0)),
+            ("light", ChannelPolicy(history_bytes=25)),
+            ("brief", ChannelPolicy(history_age_s=0.2)),
+        ]
+    )
+
+    async def main() -> None:
+        where = Where(servers=(("127.0.0.1", server.port),))
+        async with NatsLog(where, rules=rules, policy=policy()) as log:
+            for channel in ("few", "none", "light", "brief"):
+                await patient(log.publish([Draft(channel, b"0123456789")] * 30))
+
+            async def seqs(channel: str) -> list[int]:
+                return [each.position.seq for each in (await patient(log.read(channel, START))).messages]
+
+            assert await seqs("few") == [29, 30]
+            assert await seqs("none") == []
+            assert (await patient(log.latest("none", 5))).head.seq == 30
+            assert await seqs("light") == [29, 30]
+            async with asyncio.timeout(30):
+                while await seqs("brief"):  # noqa: ASYNC110 - nothing tells that it is old
+                    await asyncio.sleep(0.05)
+            assert (await patient(log.latest("brief", 5))).head.seq == 30
+
+    asyncio.run(main())
+
+
+def test_names_ids_traces_and_data_come_back_as_they_were(server: NatsServer) -> None:
+    async def main() -> None:
+        drafts = [
+            Draft("a.b:c/d>e*"[:-1], b"\x00\r\n\xff", Kind.BYTES, "an id:\u00fc %41 ", "00-trace"),
+            Draft("$JS.API", b"1"),
+            Draft("\u4e0d\u5012", b"", Kind.BYTES, "*>." * 20),
+            Draft("x" * 200, b"2", id="\u00fc" * 100),
+        ]
+        async with log_at(server, policy()) as log, log.feed() as feed:
+            for draft in drafts:
+                await patient(feed.follow(draft.channel))
+                (placed,) = await patient(log.publish([draft]))
+                assert isinstance(placed, Placed), placed
+                (message,) = (await patient(log.read(draft.channel, START))).messages
+                assert Draft(message.channel, message.data, message.kind, message.id, message.trace) == draft
+                (news,) = await patient(feed.next())
+                assert news == Appended(draft.channel, (message,))
+
+    asyncio.run(main())
+
+
+def test_a_repeat_of_what_is_kept_no_more_stands_before_what_is(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy(spare_count=0)
+        async with log_at(server, stream, ChannelPolicy(history_count=5)) as log:
+            await patient(log.publish([Draft("news", b"1", id=f"id{number}") for number in range(20)]))
+        async with log_at(server, stream, ChannelPolicy(history_count=5)) as log:
+            (again,) = await patient(log.publish([Draft("news", b"1", id="id3")]))
+            assert isinstance(again, Placed)
+            assert (again.is_repeat, again.position.seq) == (True, 15)
+            assert (await patient(log.latest("news", 1))).head.seq == 20
+
+    asyncio.run(main())
+
+
+def test_a_channel_whose_messages_are_gone_begins_a_new_life(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy()
+        async with log_at(server, stream) as log, log.feed() as feed:
+            await patient(log.publish([Draft("news", b"1")] * 3))
+            before = (await patient(feed.follow("news"))).head
+            await log.keeper.api(f"STREAM.PURGE.{stream.stream}")
+            assert (await patient(log.read("news", before))).head == START
+            (placed,) = await patient(log.publish([Draft("news", b"2")]))
+            assert isinstance(placed, Placed)
+            assert placed.position.seq == 1
+            assert placed.position.epoch != before.epoch
+            told: list[Any] = []
+            while len(told) < 2:
+                told += await patient(feed.next())
+            assert told[0] == Jumped("news", Position(placed.position.epoch, 0), Hole.EPOCH)
+            assert isinstance(told[1], Appended)
+            assert told[1].messages[0].position == placed.position
+
+    asyncio.run(main())
+
+
+def test_a_last_message_that_was_not_told_is_found(server: NatsServer) -> None:
+    async def main() -> None:
+        async with log_at(server, policy(), check_s=0.2) as log, log.feed() as feed:
+            await patient(feed.follow("news"))
+            log.link.unsubscribe(feed._sids["news"])  # as if the news had been lost on its way
+            await patient(log.publish([Draft("news", b"1")] * 3))
+            seen: list[int] = []
+            await until_heard(feed, 3, seen)
+            assert seen == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_what_is_larger_than_the_server_takes_is_refused(tmp_path: Path) -> None:
+    async def main(server: NatsServer) -> None:
+        async with log_at(server, policy()) as log:
+            answers = await patient(log.publish([Draft("news", b"x" * 5000), Draft("news", b"1")]))
+            assert isinstance(answers[0], NotPlaced)
+            assert answers[0].why == "too-large"
+            assert isinstance(answers[1], Placed)
+            assert answers[1].position.seq == 1
+
+    with nats_serving(tmp_path, more="max_payload: 4096") as server:
+        asyncio.run(main(server))
+
+
+# ------------------------------------------------------------------------------------------- the server goes away
+
+
+@asynccontextmanager
+async def publishing(log: NatsLog, done: dict[str, Position], *, until: asyncio.Event) -> AsyncIterator[None]:
+    """Publishes numbers in order, each with its id until it is acknowledged, as a client does."""
+
+    async def work(channel: str) -> None:
+        number = 0
+        while not until.is_set():
+            name = f"{channel}-{number}"
+            try:
+                (placed,) = await log.publish([Draft(channel, b"%d" % number, id=name)])
+            except LogAway:
+                continue
+            assert isinstance(placed, Placed)
+            done[name] = placed.position
+            number += 1
+            await asyncio.sleep(0.002)
+
+    tasks = [asyncio.create_task(work(channel)) for channel in ("a", "b", "c")]
+    try:
+        yield
+    finally:
+        until.set()
+        await patient(asyncio.gather(*tasks))
+
+
+async def check_all(log: NatsLog, done: dict[str, Position]) -> None:
+    for channel in ("a", "b", "c"):
+        messages = (await patient(log.read(channel, START, count_max=100_000, bytes_max=1 << 30))).messages
+        assert [each.data for each in messages] == [b"%d" % number for number in range(len(messages))], "each once"
+        assert [each.position.seq for each in messages] == list(range(1, len(messages) + 1))
+        for message in messages:
+            assert done.get(message.id or "", message.position) == message.position
+        assert sum(name.startswith(channel) for name in done) <= len(messages), "nothing acknowledged is lost"
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_nothing_acknowledged_is_lost_or_doubled_while_the_server_is(how: str, own_server: NatsServer) -> None:
+    async def main() -> None:
+        done: dict[str, Position] = {}
+        kept = ChannelPolicy(history_count=100_000, history_bytes=1 << 30)
+        async with log_at(own_server, policy(), kept, timeout_s=1.0) as log, log.feed() as feed:
+            heads = {channel: (await patient(feed.follow(channel))).head for channel in "abc"}
+            over = asyncio.Event()
+            away = back = 0
+            places = dict(heads)
+
+            async def listen() -> None:
+                nonlocal away, back
+                while True:
+                    for news in await feed.next():
+                        away += isinstance(news, LogWentAway)
+                        back += isinstance(news, LogCameBack)
+                        assert not isinstance(news, Jumped)
+                        if isinstance(news, Appended):
+                            for message in news.messages:
+                                assert message.position.seq == places[news.channel].seq + 1
+                                places[news.channel] = message.position
+
+            listening = asyncio.create_task(listen())
+            async with publishing(log, done, until=over):
+                for _ in range(3):
+                    count_before = len(done)
+                    await holds(lambda: len(done) >= count_before + 30)  # noqa: B023 - it is awaited here
+                    if how == "killed":
+                        own_server.kill()
+                        await asyncio.sleep(0.3)
+                        own_server.start(waits=False)
+                    else:
+                        with own_server.frozen():
+                            await holds(lambda: not log.link.is_up)
+            await check_all(log, done)
+            ends = {channel: (await patient(log.latest(channel, 0))).head for channel in "abc"}
+            await holds(lambda: places == ends)
+            assert away == back >= 3
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_not_there_is_away_and_nothing_was_done(own_server: NatsServer) -> None:
+    async def main() -> None:
+        async with log_at(own_server, policy(), timeout_s=0.3) as log:
+            own_server.kill()
+            with pytest.raises(LogAway) as away:
+                await patient(log.publish([Draft("news", b"1")]))
+            assert not away.value.may_have_taken_effect
+            with pytest.raises(LogAway):
+                await patient(log.read("news", START))
+            own_server.start()
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        (placed,) = await log.publish([Draft("news", b"1")])
+                    except LogAway:
+                        continue
+                    break
+            assert isinstance(placed, Placed)
+            with own_server.frozen(), pytest.raises(LogAway) as away:
+                await patient(log.publish([Draft("news", b"2")]))
+            assert away.value.may_have_taken_effect
+
+    asyncio.run(main())
+
+
+def test_an_attempt_that_nobody_heard_of_is_found_in_the_stream_and_not_repeated(server: NatsServer) -> None:
+    """The answer to a publish without an id is lost: whether it was taken is looked up, once it was and once it was not."""
+
+    async def main() -> None:
+        async with log_at(server, policy()) as log:
+            await patient(log.publish([Draft("news", b"0")]))
+            request, lost = log.link.request, ["taken", "not taken"]
+
+            async def losing(subject: str, data: bytes, **how: Any) -> Any:
+                if subject.startswith(log.policy.channels) and lost:
+                    if lost.pop(0) == "taken":
+                        await request(subject, data, **how)
+                    raise TimeoutError
+                return await request(subject, data, **how)
+
+            log.link.request = losing  # type: ignore[method-assign]
+            answers = [(await patient(log.publish([Draft("news", b"%d" % number)])))[0] for number in (1, 2, 3)]
+            assert [each.position.seq for each in answers if isinstance(each, Placed)] == [2, 3, 4]
+            assert [each.data for each in (await patient(log.latest("news", 9))).messages] == [b"0", b"1", b"2", b"3"]
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------------------------------------- streams and access
+
+
+def test_somebody_elses_stream_is_not_used(server: NatsServer) -> None:
+    async def main() -> None:
+        theirs, ours = policy(), policy()
+        async with log_at(server, theirs) as log:
+            await patient(log.publish([Draft("news", b"1")]))
+            settings = {"name": ours.stream, "subjects": ["orders"], "storage": "file", "retention": "workqueue"}
+            await log.keeper.api(f"STREAM.CREATE.{ours.stream}", settings)
+        async with log_at(server, ours) as log:
+            with pytest.raises(LogRefused, match="retention is 'workqueue' and has to be 'limits'"):
+                await patient(log.publish([Draft("news", b"1")]))
+        overlapping = StreamPolicy(stream="Another", prefix=theirs.prefix)
+        async with log_at(server, overlapping) as log:
+            with pytest.raises(LogRefused, match="overlap"):
+                await patient(log.read("news", START))
+
+    asyncio.run(main())
+
+
+def test_bounds_of_a_stream_grow_with_the_rules_and_never_shrink(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy(spare_count=0)
+        for count_, bound in ((10, 10), (50, 50), (20, 50)):
+            async with log_at(server, stream, ChannelPolicy(history_count=count_)) as log:
+                await patient(log.publish([Draft("news", b"1")]))
+                found = (await log.keeper.api(f"STREAM.INFO.{stream.stream}"))["config"]
+                assert found["max_msgs_per_subject"] == bound
+
+    asyncio.run(main())
+
+
+def test_replicas_need_a_server_that_takes_one_message_for_each_place(server: NatsServer) -> None:
+    async def main() -> None:
+        async with log_at(server, policy(replicas=3)) as log:
+            await patient(log.link.up(30.0))
+            log.link.info["version"] = "2.9.20"
+            with pytest.raises(LogRefused, match="4320"):
+                await log.keeper.ensure()
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_taken_away_is_made_again(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy()
+        async with log_at(server, stream) as log:
+            await patient(log.publish([Draft("news", b"1", id="a")] * 3))
+            await log.keeper.api(f"STREAM.DELETE.{stream.stream}")
+            (placed,) = await patient(log.publish([Draft("news", b"1", id="a")]))
+            assert isinstance(placed, Placed)
+            assert (placed.position.seq, placed.is_repeat) == (1, False)
+
+    asyncio.run(main())
+
+
+def test_without_jetstream_it_says_what_to_do(tmp_path: Path) -> None:
+    async def main(server: NatsServer) -> None:
+        async with log_at(server, policy(), timeout_s=1.0) as log:
+            with pytest.raises((LogRefused, LogAway), match="-js"):
+                await patient(log.publish([Draft("news", b"1")]))
+
+    with nats_serving(
+        tmp_path, more="accounts { A: { users: [ {user: a, password: a} ] } }\nno_auth_user: a"
+    ) as server:
+        asyncio.run(main(server))
+
+
+def test_users_and_tokens_are_let_in_or_refused_without_showing_a_secret(tmp_path: Path) -> None:
+    async def main(server: NatsServer, good: str, bad: str) -> None:
+        async with open_log(good) as log:
+            assert isinstance((await patient(log.publish([Draft("news", b"1")])))[0], Placed)
+            assert "s3cret" not in repr(log) + log.name
+        async with open_log(bad) as log:
+            assert isinstance(log, NatsLog)
+            await holds(lambda: log.link.is_denied)
+            with pytest.raises(LogRefused, match=r"(?i)authorization") as refused:
+                await patient(log.publish([Draft("news", b"1")]))
+            assert "wrong" not in str(refused.value)
+
+    with nats_serving(tmp_path / "user", more="authorization { user: me, password: s3cret }") as server:
+        at = f"127.0.0.1:{server.port}"
+        asyncio.run(main(server, f"nats://me:s3cret@{at}", f"nats://me:wrong@{at}"))
+    with nats_serving(tmp_path / "token", more="authorization { token: s3cret }") as server:
+        at = f"127.0.0.1:{server.port}"
+        asyncio.run(main(server, f"nats://s3cret@{at}", f"nats://wrong@{at}"))
