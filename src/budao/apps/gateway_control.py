@@ -1,4 +1,4 @@
-"""`budao gateway status|drain|promote`: asks a gateway on this machine over its control socket."""
+"""`budao gateway status|drain|promote|advise`: asks a gateway on this machine over its control socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NoAnswer(Exception):
 
 
 def add_control_commands(commands: Any) -> None:
-    """Adds `status`, `drain` and `promote` to the subparsers of `budao gateway`."""
+    """Adds `status`, `drain`, `promote` and `advise` to the subparsers of `budao gateway`."""
     status = commands.add_parser("status", help="how a gateway on this machine stands")
     _add_path(status)
     status.set_defaults(run=_status)
@@ -33,6 +33,13 @@ def add_control_commands(commands: Any) -> None:
     _add_path(promote)
     promote.add_argument("session", metavar="SESSION")
     promote.set_defaults(run=_promote)
+    advise = commands.add_parser("advise", help="tell the client of a session where to keep its standby")
+    _add_path(advise)
+    advise.add_argument("session", metavar="SESSION")
+    advise.add_argument(
+        "target", metavar="TARGET", nargs="?", help="the name of a target; without it, the one with room"
+    )
+    advise.set_defaults(run=_advise)
 
 
 def ask(path: Path, question: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,6 +87,10 @@ def _status(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     return _tell(options, {"do": "promote", "session": options.session})
+
+
+def _advise(options: argparse.Namespace) -> int:
+    return _tell(options, {"do": "advise", "session": options.session, "target": options.target})
 
 
 def _drain(options: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ REFRESHED_MAX: Final = 2
 """New tokens in a row that a gateway may refuse."""
 TOKEN_CODES: Final = frozenset({4300, 4301})
 TICKET_CODE: Final = 4304
+REPLACED_CODE: Final = 4104
 
 
 class Role(Enum):
@@ -94,7 +95,15 @@ class Offered:
     is_move: bool = True
 
 
-Fact = Welcomed | Ended | Delivers | Offered
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedToPromote:
+    """Fact: a gateway wants the session to go on at its standby. The standby's own said it, or the home, by `within_s`."""
+
+    link: int
+    within_s: float = 0.0
+
+
+Fact = Welcomed | Ended | Delivers | Offered | AskedToPromote
 
 # ------------------------------------------------------------------------------------------------------ effects
 
@@ -118,6 +127,13 @@ class Adopt:
     is_standby: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Effect: promote a standby, with the places of now. The active connection goes on until the standby delivers."""
+
+    link: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HangUp:
     """Effect: end a connection, and tell no more of it."""
@@ -136,7 +152,7 @@ class GiveUp:
     problem: str
 
 
-Effect = Dial | Adopt | HangUp | GiveUp
+Effect = Dial | Adopt | Promote | HangUp | GiveUp
 
 
 class _Gateway:
@@ -257,12 +273,10 @@ class Reunion:
             return self._ended(link, fact, now)
         if isinstance(fact, Delivers):
             link.due = inf
-            return ()
-        if fact.is_move:
-            return self._move(link, fact, now)
-        if fact.url is not None:
-            self._offer = (fact.url, fact.ticket, now + TICKET_S)
-        return ()
+            return self._adopt(link, now, is_standby=False) if link is self._next else ()
+        if isinstance(fact, AskedToPromote):
+            return self._asked_to_promote(link, fact, now)
+        return self._move(link, fact, now) if fact.is_move else self._advised(link, fact, now)
 
     def wake_at(self) -> Mono:
         """When to wake it; infinity is never. Waking it earlier does no harm."""
@@ -310,11 +324,31 @@ class Reunion:
 
     def _promote(self, standby: _Link, now: Mono) -> tuple[Effect, ...]:
         """The standby takes the place of the active connection, which is gone or not there yet."""
+        self._rouse(standby, now)
+        return self._adopt(standby, now, is_standby=True)
+
+    def _rouse(self, standby: _Link, now: Mono) -> None:
+        """The standby is quiet no longer: it has to deliver soon, and is heard as often as any."""
         beat_s = 0.0 if standby.liveness is None else standby.liveness.beat_s
         standby.liveness = Liveness(self.policy, beat_s, now)
         standby.due = now + self.policy.promote_s
         self._standby = None
-        return self._adopt(standby, now, is_standby=True)
+
+    def _asked_to_promote(self, link: _Link, fact: AskedToPromote, now: Mono) -> tuple[Effect, ...]:
+        standby = self._standby
+        if self._next is not None or link not in (self._active, standby):
+            return ()  # it is going elsewhere already
+        if standby is None or not standby.is_up:
+            # The home wants it gone, wherever to.
+            return self._move(link, Offered(link=link.number, within_s=fact.within_s), now)
+        if self._active is None or not self._active.is_up:
+            return self._promote(standby, now)
+        if fact.within_s > 0.0:
+            self._move_until = now + fact.within_s
+        self._rouse(standby, now)
+        standby.role = Role.NEXT
+        self._next = standby
+        return (Promote(standby.number),)
 
     def _adopt(self, link: _Link, now: Mono, *, is_standby: bool) -> tuple[Effect, ...]:
         before, self._active = self._active, link
@@ -342,6 +376,9 @@ class Reunion:
         self.problem = f"{link.gateway.url}: {fact.problem}"
         is_active = link is self._active
         self._forget(link)
+        if is_active and fact.code == REPLACED_CODE and self._next is not None:
+            # By our own next connection, which may be at the same gateway, and whose answer is not read yet.
+            return self._lost(now, was_up=link.is_up)
         if fact.code == TICKET_CODE and link.ticket is not None:
             return self._dial(link.gateway, link.role, now)  # the token opens what the ticket did not
         if fact.advice is Advice.NEVER and is_active:
@@ -357,6 +394,8 @@ class Reunion:
         if link.role is Role.STANDBY:
             self._standby_at = now + self._rng.uniform(0.0, self.policy.standby_spread_s)
             return ()
+        if self._has_standby and self._standby is None:  # it may have been the standby, or have made it give way
+            self._standby_at = now + self._rng.uniform(0.0, self.policy.standby_spread_s)
         return self._dial_next(now)
 
     def _wait_for(self, gateway: _Gateway, fact: Ended, now: Mono, lasted_s: float = 0.0) -> None:
@@ -373,6 +412,8 @@ class Reunion:
             return self._promote(self._standby, now)
         self.shape = Shape.CONNECTING
         if self._next is not None:  # on its way already
+            if self._next.is_up:
+                return self._adopt(self._next, now, is_standby=False)
             self._active, self._next = self._next, None
             self._active.role = Role.ACTIVE
             return ()
@@ -401,6 +442,22 @@ class Reunion:
             effects = (HangUp(link=self._standby.number),)
             self._standby = None
         return effects + self._dial(self._named(fact.url), Role.NEXT, now, ticket=fact.ticket)
+
+    def _advised(self, link: _Link, fact: Offered, now: Mono) -> tuple[Effect, ...]:
+        """Where to keep the standby. One that is elsewhere goes there, but not while it is needed."""
+        if fact.url is None:
+            return ()
+        self._offer = (fact.url, fact.ticket, now + TICKET_S)
+        standby = self._standby
+        if link is not self._active or not link.is_up or self._next is not None or not self._has_standby:
+            return ()
+        if standby is None:
+            return self._dial_standby(now)
+        if standby.gateway.url == fact.url:
+            self._offer = None
+            return ()
+        self._standby = None
+        return (HangUp(link=standby.number), *self._dial_standby(now))
 
     # ---------------------------------------------------------------------------------------------------- dial
 

@@ -100,7 +100,7 @@ class Standbys:
 
     A session belongs to the subject of its grant: who knows the name of another's session cannot take its place.
 
-    Cost:    an entry of a dict for each connection; every step is a look-up, but for `promote`.
+    Cost:    an entry of a dict for each connection; every step is a look-up, but for `promote` and `advise`.
     """
 
     def __init__(self, policy: StandbyPolicy | None = None) -> None:
@@ -178,21 +178,23 @@ class Standbys:
             return tuple(quiet or homes)
         return NotKept("unknown-session", "no connection of this session is here; ask the gateway of its standby")
 
-    def advise(
-        self, key: Hashable, session: str, targets: Sequence[Target], subject: str = ""
-    ) -> tuple[Effect, ...] | NotKept:
-        """A client wants to know where to keep its standby: the gateway that has the most room beside what it was given."""
-        if self._homes.get((session, subject)) != key:
-            return NotKept("no-home", "only the home of a session says where to keep a standby")
+    def advise(self, session: str, targets: Sequence[Target]) -> tuple[Effect, ...] | NotKept:
+        """An operator wants a session to keep its standby elsewhere: where there is the most room beside what was given so far.
+
+        Unasked, a client chooses for itself among the peers that its welcome named.
+        """
+        homes = [key for (each, _), key in self._homes.items() if each == session]
+        if not homes:
+            return NotKept("no-home", "this session has no home here, and only its home says where to keep a standby")
         if not targets:
-            return NotKept("no-peers", "there is no other gateway")
+            return NotKept("no-peers", "there is no such gateway among the targets of this one")
         given = self._given
         target = min(targets, key=lambda each: (given.get(each.name, 0) + 1) / max(each.weight, 1e-9))
         if len(given) > 2 * len(targets) + 16:
             self._given = given = {each.name: given.get(each.name, 0) for each in targets}
-        given[target.name] = given.get(target.name, 0) + 1
-        self._advised += 1
-        return (Advise(key, target),)
+        given[target.name] = given.get(target.name, 0) + len(homes)
+        self._advised += len(homes)
+        return tuple(Advise(key, target) for key in homes)
 
     def _settle(self, key: Hashable, owned: Owned) -> tuple[Effect, ...]:
         before = self._homes.get(owned)

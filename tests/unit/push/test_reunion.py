@@ -8,13 +8,16 @@ from budao.model import Mono
 from budao.push import Advice, BackoffPolicy, ClientPolicy
 from budao.push.reunion import (
     Adopt,
+    AskedToPromote,
     Delivers,
     Dial,
     Effect,
     Ended,
+    Fact,
     GiveUp,
     HangUp,
     Offered,
+    Promote,
     Reunion,
     Role,
     Shape,
@@ -39,7 +42,7 @@ class Told:
         self.said += effects
         return list(effects)
 
-    def tell(self, fact: Welcomed | Ended | Delivers | Offered, after_s: float = 0.0) -> list[Effect]:
+    def tell(self, fact: Fact, after_s: float = 0.0) -> list[Effect]:
         self.now += after_s
         return self._take(self.machine.handle(fact, Mono(self.now)))
 
@@ -197,8 +200,76 @@ def test_a_standby_that_is_sent_away_goes_where_it_is_sent() -> None:
 def test_an_offer_says_where_the_next_standby_goes() -> None:
     told = Told("a", has_standby=True)
     told.welcome(1)
-    told.tell(Offered(link=1, url="z", ticket="t", is_move=False))
-    assert told.wake() == [Dial(2, "z", Role.STANDBY, 0.05, "t")]
+    assert told.tell(Offered(link=1, url="z", ticket="t", is_move=False)) == [Dial(2, "z", Role.STANDBY, 0.05, "t")]
+
+
+def test_a_standby_goes_where_the_home_says() -> None:
+    told = with_standby()
+    assert told.tell(Offered(link=1, url="b", ticket="t", is_move=False)) == []  # it is there
+    effects = told.tell(Offered(link=1, url="z", ticket="t", is_move=False))
+    assert effects == [HangUp(link=2), Dial(3, "z", Role.STANDBY, 0.05, "t")]
+    assert told.tell(Offered(link=3, url="b", is_move=False)) == []  # only the home says so
+    plain = Told()
+    plain.welcome(1)
+    assert plain.tell(Offered(link=1, url="z", is_move=False)) == []  # nobody wants a standby
+
+
+@pytest.mark.parametrize(("by", "within_s"), [(2, 0.0), (1, 5.0)])
+def test_a_standby_that_is_to_be_promoted_delivers_before_the_home_is_let_go(by: int, within_s: float) -> None:
+    told = with_standby()
+    assert told.tell(AskedToPromote(link=by, within_s=within_s), after_s=0.01) == [Promote(2)]
+    assert (told.machine.active, told.machine.standby) == (1, None)
+    assert told.tell(AskedToPromote(link=by, within_s=within_s)) == []  # said again, it changes nothing
+    assert told.tell(Delivers(link=2)) == [Adopt(link=2), HangUp(link=1)]
+    assert told.machine.active == 2
+    assert told.tell(Delivers(link=2)) == []
+
+
+def test_a_promotion_that_fails_leaves_everything_as_it_was() -> None:
+    told = with_standby()
+    told.tell(AskedToPromote(link=2), after_s=0.01)
+    assert told.tell(Ended(link=2)) == []
+    assert (told.machine.active, told.machine.shape) == (1, Shape.ONLINE)
+    told.wake()  # its gateway is left alone for a moment
+    assert told.wake() == [Dial(3, "b", Role.STANDBY, 0.05)]
+
+
+def test_a_standby_that_does_not_deliver_when_it_is_to_be_promoted_is_given_up() -> None:
+    told = with_standby()
+    told.tell(AskedToPromote(link=2))
+    told.now = POLICY.promote_s
+    for link in (1, 2):
+        liveness = told.machine.liveness(link)
+        assert liveness is not None
+        liveness.heard(Mono(told.now))
+    hung = next(each for each in told.wake() if isinstance(each, HangUp))
+    assert (hung.link, hung.problem) == (2, "it does not deliver")
+    assert told.machine.active == 1
+
+
+def test_a_home_that_ends_during_a_promotion_is_followed_by_the_standby() -> None:
+    told = with_standby()
+    told.tell(AskedToPromote(link=2))
+    assert told.tell(Ended(link=1)) == [Adopt(link=2)]
+    assert told.tell(Delivers(link=2)) == []
+    assert told.machine.active == 2
+
+
+def test_a_home_that_is_replaced_by_our_own_promotion_ends_nothing() -> None:
+    told = with_standby()
+    told.tell(AskedToPromote(link=2))
+    replaced = Ended(link=1, code=4104, advice=Advice.NEVER, problem="replaced")
+    assert told.tell(replaced) == [Adopt(link=2)]
+    assert told.machine.shape is Shape.ONLINE
+    alone = Told()
+    alone.welcome(1)
+    assert [type(each) for each in alone.tell(replaced)] == [GiveUp]  # by somebody else
+
+
+def test_who_is_to_be_promoted_without_a_standby_goes_elsewhere() -> None:
+    told = Told()
+    told.welcome(1)
+    assert told.tell(AskedToPromote(link=1, within_s=5.0)) == [Dial(2, "b", Role.NEXT, 2.0)]
 
 
 @pytest.mark.parametrize("code", [4302, 4303, 1009])

@@ -72,13 +72,16 @@ def test_advice_is_shared_out_by_weight_and_only_for_homes() -> None:
     machine.opened(1, "s")
     given_to = []
     for _ in range(6):
-        (advice,) = machine.advise(1, "s", (B, C))  # type: ignore[misc]
+        (advice,) = machine.advise("s", (B, C))  # type: ignore[misc]
         assert isinstance(advice, Advise)
         given_to.append(advice.target.name)
     assert sorted(given_to) == ["b", "b", "c", "c", "c", "c"]
     machine.opened(2, "t", is_standby=True)
-    assert machine.advise(2, "t", (B,)) == NotKept("no-home", "only the home of a session says where to keep a standby")
-    assert isinstance(machine.advise(1, "s", ()), NotKept)
+    for session, targets, why in (("t", (B,), "no-home"), ("s", (), "no-peers")):
+        answer = machine.advise(session, targets)
+        assert isinstance(answer, NotKept)
+        assert answer.why == why
+    assert machine.counts().advised == 6
 
 
 @given(st.lists(st.tuples(st.sampled_from(["open", "quiet", "gone", "promote"]), st.integers(0, 5), st.integers(0, 2))))

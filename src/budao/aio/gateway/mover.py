@@ -1,6 +1,6 @@
 """Moves the clients of a gateway: to another gateway when it leaves, to a standby, to a successor process.
 
-Plugs into a `Gateway` as a `Watcher`, as what redeems tickets, and as the controls `drain`, `promote` and `status`.
+Plugs into a `Gateway` as a `Watcher`, as what redeems tickets, and as the controls `drain`, `promote`, `advise` and `status`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,12 @@ class Mover:
         self._is_giving = False
         gateway.watchers.append(self)
         gateway.redeem = self.office.redeem
-        gateway.controls.update(drain=self.control_drain, promote=self.control_promote, status=self.control_status)
+        gateway.controls.update(
+            drain=self.control_drain,
+            promote=self.control_promote,
+            advise=self.control_advise,
+            status=self.control_status,
+        )
 
     # --------------------------------------------------------------------------------------- what a gateway tells
 
@@ -192,14 +197,14 @@ class Mover:
         self._carry_out_standby(None, effects)
         return len(effects)
 
-    def advise(self, connection: Talk) -> standby.NotKept | None:
-        """Tells a client where to keep a standby."""
-        session = connection.session
-        effects = self.standbys.advise(connection, session.id, self.targets, _subject(connection))
+    def advise(self, session: str, target: str | None = None) -> standby.NotKept | Target:
+        """Tells the client of a session to keep its standby at a target, by name, or at the one with the most room."""
+        targets = [each for each in self.targets if target is None or each.name == target]
+        effects = self.standbys.advise(session, targets)
         if isinstance(effects, standby.NotKept):
             return effects
-        self._carry_out_standby(connection, effects)
-        return None
+        self._carry_out_standby(None, effects)
+        return next(effect.target for effect in effects if isinstance(effect, standby.Advise))
 
     def _carry_out_standby(
         self, newcomer: Connection | None, effects: tuple[standby.Effect, ...] | standby.NotKept
@@ -302,6 +307,16 @@ class Mover:
         if isinstance(found, standby.NotKept):
             return 404, _error(found.why, found.happened)
         return 202, {"session": session, "told": found}
+
+    def control_advise(self, said: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """`POST /v1/control/advise` {"session": …, "target"?: the name of one of the targets}."""
+        session, target = said.get("session"), said.get("target")
+        if not isinstance(session, str) or not isinstance(target, str | None):
+            return 400, _error("bad-request", 'say which one, and where if you like: {"session": "…", "target": "…"}')
+        found = self.advise(session, target)
+        if isinstance(found, standby.NotKept):
+            return 404, _error(found.why, found.happened)
+        return 202, {"session": session, "target": found.name, "url": found.url}
 
     def control_status(self, _: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
         """How things stand."""

@@ -343,42 +343,14 @@ class PushClient:
     def received(self, link: Link, frame: FromGateway) -> None:
         """A connection said something."""
         if isinstance(frame, Msg | Missing):
-            item = frame.message if isinstance(frame, Msg) else frame.gap
-            reading: Reading | None = link.listening.get(item.channel)
-            if reading is None:
-                return
-            policy = self.policy
-            if len(reading.queue) >= policy.queue_count_max or reading.bytes_waiting >= policy.queue_bytes_max:
-                self._rest(link, reading)
-                return
-            missed = reading.follower.missed
-            try:
-                taken = reading.follower.take(item)
-            except BrokenPromise as broken:
-                self._broken(link, reading, broken)
-                return
-            if taken is None:
-                self.metrics.duplicates += 1
-                return
-            reading.strikes = 0
-            if isinstance(frame, Msg):
-                self.metrics.messages += 1
-            else:
-                self.metrics.gaps += 1
-                self.metrics.missed += reading.follower.missed - missed
-            reading.put(taken)
+            self._take(link, frame)
         elif isinstance(frame, Ack):
             if not self._publishing.answered(link, frame):
                 self._answered(link, frame)
         elif isinstance(frame, Move):
-            self.metrics.moves += 1
-            url = self._trusted(frame.url, link.address)
-            ticket = frame.ticket if url is not None else None
-            self._tell(reunion.Offered(link=link.number, url=url, ticket=ticket, within_s=frame.within_s))
-        elif isinstance(frame, Standby) and frame.url is not None:
-            url = self._trusted(frame.url, link.address)
-            if url is not None:
-                self._tell(reunion.Offered(link=link.number, url=url, ticket=frame.ticket, is_move=False))
+            self._move(link, frame)
+        elif isinstance(frame, Standby):
+            self._advised(link, frame)
 
     def ended(self, link: Link, fact: reunion.Ended) -> None:
         """A connection ended, or could not be opened."""
@@ -388,7 +360,50 @@ class PushClient:
         self._release(link)
         self._tell(fact)
 
-    # ------------------------------------------------------------------------------------------------ answers
+    # --------------------------------------------------------------------------------------- what gateways say
+
+    def _take(self, link: Link, frame: Msg | Missing) -> None:
+        item = frame.message if isinstance(frame, Msg) else frame.gap
+        reading: Reading | None = link.listening.get(item.channel)
+        if reading is None:
+            return
+        policy = self.policy
+        if len(reading.queue) >= policy.queue_count_max or reading.bytes_waiting >= policy.queue_bytes_max:
+            self._rest(link, reading)
+            return
+        missed = reading.follower.missed
+        try:
+            taken = reading.follower.take(item)
+        except BrokenPromise as broken:
+            self._broken(link, reading, broken)
+            return
+        if taken is None:
+            self.metrics.duplicates += 1
+            return
+        reading.strikes = 0
+        if isinstance(frame, Msg):
+            self.metrics.messages += 1
+        else:
+            self.metrics.gaps += 1
+            self.metrics.missed += reading.follower.missed - missed
+        reading.put(taken)
+
+    def _move(self, link: Link, frame: Move) -> None:
+        if not frame.url:  # to the standby that it has
+            self._tell(reunion.AskedToPromote(link=link.number, within_s=frame.within_s))
+            return
+        self.metrics.moves += 1
+        url = self._trusted(frame.url, link.address)
+        ticket = frame.ticket if url is not None else None
+        self._tell(reunion.Offered(link=link.number, url=url, ticket=ticket, within_s=frame.within_s))
+
+    def _advised(self, link: Link, frame: Standby) -> None:
+        """Where to keep the standby; or, on the quiet connection itself, that it is to be promoted."""
+        if frame.url is None:
+            if link.hello is not None and link.hello.is_standby:
+                self._tell(reunion.AskedToPromote(link=link.number))
+        elif (url := self._trusted(frame.url, link.address)) is not None:
+            self._tell(reunion.Offered(link=link.number, url=url, ticket=frame.ticket, is_move=False))
 
     def _begin(self, link: Link, channel: str, position: Position) -> None:
         """A connection begins to tell of a channel."""
@@ -479,6 +494,8 @@ class PushClient:
                 self._dials[effect.link] = self._tasks.spawn(self._dial(effect), f"dial {effect.url}")
             elif isinstance(effect, reunion.Adopt):
                 self._adopt(effect)
+            elif isinstance(effect, reunion.Promote):
+                self._promote(self._links[effect.link])
             elif isinstance(effect, reunion.HangUp):
                 self._hang_up(effect)
             else:
@@ -564,14 +581,17 @@ class PushClient:
     def _adopt(self, effect: reunion.Adopt) -> None:
         link = self._links[effect.link]
         if effect.is_standby:
-            self.metrics.promotions += 1
-            link.liveness = self._reunion.liveness(link.number)
-            ref = self._next_ref()
-            self._asked[link.number, ref] = None
-            hello = self._hello(reunion.Dial(link.number, "", reunion.Role.ACTIVE, 0.0))
-            link.send(Standby(ref=ref, channels=hello.channels))
+            self._promote(link)
         self._current = link
         self._publishing.open(link)
+
+    def _promote(self, link: Link) -> None:
+        self.metrics.promotions += 1
+        link.liveness = self._reunion.liveness(link.number)
+        ref = self._next_ref()
+        self._asked[link.number, ref] = None
+        hello = self._hello(reunion.Dial(link.number, "", reunion.Role.ACTIVE, 0.0))
+        link.send(Standby(ref=ref, channels=hello.channels))
 
     def _hang_up(self, effect: reunion.HangUp) -> None:
         dial = self._dials.pop(effect.link, None)
