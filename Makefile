@@ -21,7 +21,7 @@ BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_services w
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds autobahn worlds soak soak-services mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up test check bench bench-thresholds autobahn worlds soak soak-services native mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ soak: $(READY) ## ten minutes of everything at once; memory, descriptors and tas
 
 soak-services: $(READY) ## ten minutes of services, callers and a store that are drained, killed, frozen and flooded
 	@$(BIN)/python -m bench.soak_services
+
+native: $(READY) ## build the send loop in Rust, put it into the environment, and hold it to its twin; needs cargo 1.74 or later
+	@tools/environment command cargo cargo
+	@$(BIN)/pip install --quiet --disable-pip-version-check ./native
+	@$(BIN)/pytest native/tests
 
 mutants: $(READY_MUTANTS) ## break the guard in small ways and count the breaks no test notices
 	@HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from budao.aio.gateway.connection import FROZEN, FULL, OPENING, Connection
 from budao.aio.gateway.policy import BEATS_S
+from budao.aio.gateway.sending import is_plain
 from budao.aio.gateway.sse import Several, SseConnection, Wish
 from budao.aio.gateway.talk import Talk
 from budao.aio.gateway.tcp import TcpConnection
@@ -60,7 +61,7 @@ class Seat:
             can_move = connection.session.is_established
         else:
             can_move = isinstance(connection, SseConnection) and not connection.pending
-        if not can_move or not _is_plain(transport):
+        if not can_move or not is_plain(transport):
             return False
         transport.pause_reading()
         connection.gateway.hub.hold(connection, FROZEN)
@@ -109,15 +110,6 @@ class Seat:
     def forget(self) -> None:
         """See `Movable`."""
         self.connection.forget()
-
-
-def _is_plain(transport: asyncio.Transport) -> bool:
-    """Whether what is written is what goes over the wire: a transport of the loop, without TLS."""
-    return (
-        transport.get_extra_info("sslcontext") is None
-        and transport.get_extra_info("ssl_object") is None
-        and type(transport).__module__.partition(".")[0] in {"asyncio", "uvloop"}
-    )
 
 
 def _state(connection: Connection) -> Plain:

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from budao.aio.gateway.sending import NOT_ASKED
 from budao.aio.gateway.vital import why_of
 from budao.model import Wall
 from budao.push import BY_WHY, Bye, FromGateway, Move, Ping, Pulse
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "beat",
+        "descriptor",
         "encoding",
         "gateway",
         "health",
@@ -74,6 +76,8 @@ class Connection(asyncio.Protocol):
         """Why it ended, as a word of `closing.BY_WHY` or of the metrics' error kinds; empty while nobody has said."""
         self.beat = 0
         """The class of its beat, from 1; 0 for none."""
+        self.descriptor = NOT_ASKED
+        """The kernel's end, once the native loop has asked for it."""
         self.health: Any = None
         """The sampler's own."""
         self.pulse: Pulse[Any] | None = None

@@ -34,6 +34,7 @@ from budao.aio.gateway.movable import Listening
 from budao.aio.gateway.policy import BEATS_S, GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
 from budao.aio.gateway.sampler import WatchPolicy
+from budao.aio.gateway.sending import find_send_all
 from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.gateway.traces import find_traces
 from budao.aio.security import check_exposure, is_loopback
@@ -185,6 +186,7 @@ class Gateway:
         self.now: Callable[[], Mono] = loop.time  # type: ignore[assignment]
         self.wall: Callable[[], Wall] = time.time  # type: ignore[assignment]
         self.hub = Hub(self.policy, self.rules, self.metrics, now=loop.time, wall=time.time)
+        self.hub.send_all = find_send_all() if self.policy.sends_directly else None
         self.feeding = Feeding(self.hub, self.log)
         self.publisher = Publisher(self.log, self.policy, self.metrics)
         traces = self.publisher.traces = find_traces(self.name)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.policy import GatewayPolicy
+from budao.aio.gateway.sending import SendAll, send
 from budao.model import Wall
 from budao.push import (
     START,
@@ -153,6 +154,8 @@ class Hub:
         """Call `turn` in the next turn of the loop."""
         self.delivered: Callable[[Channel, Sequence[Recent], int], None] | None = None
         """Told after messages went to so many readers: the seam of traces."""
+        self.send_all: SendAll | None = None
+        """How many are sent to directly; None where everything goes through the transports."""
         self._is_sending = False
         self._held: list[Connection] = []
         """Those who became full while a message was on its way to everybody."""
@@ -301,7 +304,7 @@ class Hub:
             transports = self.metrics.transports
             for encoding, writers in channel.flowing.items():
                 data = encoding.messages(kept)
-                self._send(writers, data)
+                send(writers, data, self.send_all, self._refused)
                 count = len(writers)
                 readers += count
                 spent += count * len(data)
@@ -333,7 +336,7 @@ class Hub:
         channel.told_at = self.now()
         self._is_sending = True
         for encoding, writers in channel.flowing.items():
-            self._send(writers, encoding.frame(Missing(gap)))
+            send(writers, encoding.frame(Missing(gap)), self.send_all, self._refused)
             self.metrics.gaps[gap.why.value] += len(writers)
         self._is_sending = False
         self._stop_held()
@@ -550,18 +553,9 @@ class Hub:
     def _count(self, connection: Connection, count: int) -> None:
         self.metrics.transports[connection.encoding.transport].deliveries += count
 
-    def _send(self, writers: dict[Connection, Callable[[bytes], None]], data: bytes) -> None:
-        """The hot path: one call for each reader."""
-        each = iter(writers.values())
-        while True:
-            try:
-                for write in each:
-                    write(data)
-            except Exception:
-                self.metrics.count_error("mistake")
-                log.exception("a transport refused to take bytes; the other readers go on")
-            else:
-                return
+    def _refused(self, problem: Exception) -> None:
+        self.metrics.count_error("mistake")
+        log.error("a transport refused to take bytes; the other readers go on", exc_info=problem)
 
     def _mend(self, channel: Channel, ring: Ring, messages: Sequence[Message]) -> Sequence[Message]:
         """News that do not follow the head: what was told already is dropped; who flows reads what is missing from the log."""

@@ -58,6 +58,8 @@ class GatewayPolicy:
     """Messages that may wait to be durable; further ones are refused."""
     publishes_max: int = 4
     """Calls of `publish` that the log may have in hand at once. Others wait, and so make larger batches."""
+    sends_directly: bool = True
+    """Whether messages for many readers go straight to the kernel where their transport holds nothing back."""
     deflates: bool = False
     """Whether WebSockets may compress. Each message is compressed once for all; what clients send is bounded as it is inflated."""
     close_s: float = 2.0
