@@ -34,8 +34,8 @@ def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> List
     Raises:  OSError.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    family, _, protocol, _, address = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         apply_socket_policy(listener, SocketPolicy())

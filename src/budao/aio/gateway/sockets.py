@@ -44,9 +44,10 @@ class SocketPolicy:
 
 def apply_socket_policy(listener: socket.socket, policy: SocketPolicy) -> tuple[str, ...]:
     """Set it on a listening socket, or on one that is connected. Answers what this system cannot do."""
-    wanted: list[tuple[str, int, int]] = []
+    # A loop sets this by itself only on sockets that say they are TCP, which an accepted one need not.
+    wanted: list[tuple[str, int, int]] = [("TCP_NODELAY", socket.IPPROTO_TCP, 1)]
     if policy.keepalive_idle_s:
-        wanted = [
+        wanted += [
             ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
             ("TCP_KEEPIDLE", socket.IPPROTO_TCP, policy.keepalive_idle_s),
             ("TCP_KEEPINTVL", socket.IPPROTO_TCP, policy.keepalive_every_s),

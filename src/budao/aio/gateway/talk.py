@@ -16,6 +16,7 @@ from budao.push import (
     FromGateway,
     Grant,
     Heard,
+    Malformed,
     Open,
     Placed,
     Position,
@@ -65,14 +66,14 @@ class Talk(Connection):
         try:
             frame = self.codec.decode(raw)
         except push_frames.FrameRefused as refused:
-            self.say(Ack(ref=refused.ref, problem=refused.problem))
+            self.take(Malformed(refused.ref, refused.problem))
         except RemoteWireError as problem:
             self.gateway.metrics.count_error("frame")
             self.finish_with("bad-frame", str(problem))
         else:
             self.take(frame)
 
-    def take(self, frame: FromClient) -> None:
+    def take(self, frame: FromClient | Malformed) -> None:
         """A frame of the client."""
         gateway = self.gateway
         self.carry_out(self.session.received(frame, gateway.now(), gateway.wall()))
