@@ -87,6 +87,7 @@ GATEWAY: Mapping[str, Frame] = {
     "move": Move(url="wss://g-2.example/v1/stream", ticket="t-1", within_s=5.0),
     "beat": Ping(),
     "pong": Pong(number=9),
+    "pong with load": Pong(number=9, load_share=0.25),
     "bye": Bye(code=4200, why="full", advice=Advice.LATER, after_s=3.5, detail="no room for more connections"),
 }
 
@@ -167,5 +168,6 @@ without_data_from_gateway = st.one_of(
     st.builds(Standby, url=names, ticket=st.none() | names),
     st.builds(Move, url=names, ticket=st.none() | names, within_s=spans, why=names),
     st.builds(Ping, number=st.integers(0, 2**53)),
+    st.builds(Pong, number=st.integers(0, 2**53), load_share=st.floats(0.0, 1.0)),
     st.builds(Bye, code=st.sampled_from(sorted(BY_CODE)), why=names, advice=advices, after_s=spans, detail=texts),
 )

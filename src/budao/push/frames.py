@@ -92,6 +92,8 @@ class Pong:
     """The answer to a `Ping`."""
 
     number: int = 0
+    load_share: float = 0.0
+    """From a gateway, said `load`: the share of one core that it was busy over the last seconds; 0 says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

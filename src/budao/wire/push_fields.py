@@ -75,6 +75,16 @@ def span_of(values: Mapping[str, Any], key: str, default: float = 0.0) -> float:
     return float(value)
 
 
+def share_of(values: Mapping[str, Any], key: str) -> float:
+    """A share, from 0 to 1; 0 where it is missing."""
+    value = values.get(key)
+    if value is None:
+        return 0.0
+    if type(value) not in {int, float} or not 0.0 <= value <= 1.0:
+        raise wrong(key, value, "a share from 0 to 1")
+    return float(value)
+
+
 def flag_of(values: Mapping[str, Any], key: str) -> bool:
     """Yes or no; no where it is missing."""
     value = values.get(key)

@@ -48,6 +48,7 @@ from budao.wire.push_fields import (
     needed_text,
     plain_position,
     position_of,
+    share_of,
     some_position,
     span_of,
     text_of,
@@ -189,7 +190,7 @@ def _plain_ping(frame: Ping) -> Map:
 
 
 def _plain_pong(frame: Pong) -> Map:
-    return _lean({"type": "pong"}, number=frame.number)
+    return _lean({"type": "pong"}, number=frame.number, load=frame.load_share)
 
 
 def _plain_move(frame: Move) -> Map:
@@ -360,6 +361,10 @@ def _pong(values: Mapping[str, Any]) -> Pong:
     return Pong(number=whole_of(values, "number", 0, 0))
 
 
+def _pong_with_load(values: Mapping[str, Any]) -> Pong:
+    return Pong(number=whole_of(values, "number", 0, 0), load_share=share_of(values, "load"))
+
+
 def _move(values: Mapping[str, Any]) -> Move:
     return Move(
         url=needed_text(values, "url", TEXT_CHARACTERS_MAX),
@@ -420,7 +425,7 @@ _FROM_GATEWAY: Final[Mapping[str, Callable[[Mapping[str, Any]], FromGateway]]] =
     "gap": _gap,
     "move": _move,
     "ping": _ping,
-    "pong": _pong,
+    "pong": _pong_with_load,
     "presence": _presence,
     "standby": _standby,
     "welcome": _welcome,
