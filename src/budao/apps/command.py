@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from budao import __version__
+from budao.apps.demo_push_command import add_push_demo
 from budao.apps.extras import lacks
 from budao.apps.log_serve import add_log_commands
 from budao.apps.push_commands import add_push
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     guard.add_argument("--no-live", action="store_true", help="plain lines instead of a live table")
     guard.add_argument("--json", action="store_true", help="print the recording as JSON, and nothing else")
     guard.set_defaults(run=_demo_guard)
+    add_push_demo(demo)
 
     settings = commands.add_parser("settings", help="look at settings, and change those in a store").add_subparsers(
         required=True, metavar="WHAT"
