@@ -121,7 +121,7 @@ def _parse(url: str) -> _Line:
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in SCHEMES:
         # What comes before a colon may be a password, in a line that was mangled: only known words are shown.
-        _bad("a log is named " + ", ".join(f'"{each}:..."' for each in SCHEMES) + "; this line begins otherwise")
+        _bad("this is no log: one is named " + ", ".join(f'"{each}:..."' for each in SCHEMES))
     if scheme == "memory":
         if rest.strip("/"):
             _bad('nothing follows "memory:"')

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from budao.aio.logs import DurableLog, LogPolicy, LogServer, LogServerPolicy, MemoryLog, RemoteFeed, RemoteLog
     from budao.aio.memory_store import MemoryStore
     from budao.aio.pool import HasRoster, Pool
+    from budao.aio.presence import Presence
     from budao.aio.push_client import (
         ChannelRefused,
         ClientMetrics,
@@ -105,6 +106,7 @@ _HOMES = {
     ),
     "memory_store": ("MemoryStore",),
     "pool": ("HasRoster", "Pool"),
+    "presence": ("Presence",),
     "push_client": (
         "ChannelRefused",
         "ClientMetrics",
@@ -187,6 +189,7 @@ __all__ = [
     "Overtaken",
     "Pool",
     "Port",
+    "Presence",
     "PublishTimedOut",
     "PushClient",
     "PushError",

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
 
+from budao.adapters.logs import open_log
+from budao.adapters.stores import open_store
 from budao.aio import (
     Access,
     Certificates,
@@ -22,22 +24,30 @@ from budao.aio import (
     DurableLog,
     Gateway,
     GatewayPolicy,
-    MemoryLog,
     Mover,
-    RemoteLog,
-    check_sending,
+    Presence,
+    Store,
     client_tls,
     read_ticket_keys,
     read_token,
     take_over,
 )
 from budao.model import BadSettings, RemoteWireError, Wall
-from budao.push import ChannelRules, Grant, LeavingPolicy, PacePolicy, SessionPolicy, Target, check_patterns, rules_of
+from budao.push import (
+    ChannelRules,
+    Grant,
+    LeavingPolicy,
+    PacePolicy,
+    PresencePolicy,
+    SessionPolicy,
+    Target,
+    check_patterns,
+    rules_of,
+)
 from budao.settings import Stated, read_text, typed
 from budao.wire import tokens
 
 PORT: Final = 7440
-LOG_PORT: Final = 7430
 SETTINGS_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -49,9 +59,11 @@ class Wanted:
     port: int = PORT
     tcp_port: int | None = None
     log: str = ""
-    """`memory:` or `budao://host:port`; empty with `data`."""
+    """As `budao.adapters.logs` has it; empty with `data`."""
     log_token_file: Path | None = None
     log_authority: Path | None = None
+    store: str = ""
+    """Where gateways tell each other who reads their channels; empty if each knows its own readers only."""
     data: Path | None = None
     """A folder: the log is in this process, and durable."""
     name: str = ""
@@ -79,6 +91,7 @@ class GatewaySettings:
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
     session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
     pace: PacePolicy = field(default_factory=PacePolicy)
+    presence: PresencePolicy = field(default_factory=PresencePolicy)
     leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
     rules: ChannelRules = field(default_factory=ChannelRules)
 
@@ -88,11 +101,12 @@ class _Tables:
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
     session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
     pace: PacePolicy = field(default_factory=PacePolicy)
+    presence: PresencePolicy = field(default_factory=PresencePolicy)
     leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
 
 
 def read_settings(text: str | bytes, source: str) -> GatewaySettings:
-    """Settings of a gateway: tables `gateway`, `session`, `pace`, `leaving`, and `channels` with a table for each pattern, first match first.
+    """Settings of a gateway: tables `gateway`, `session`, `pace`, `leaving`, `presence`, and `channels` with a table for each pattern, first match first.
 
     Raises:  BadSettings with every problem.
     """
@@ -116,7 +130,12 @@ def read_settings(text: str | bytes, source: str) -> GatewaySettings:
     if problems:
         raise BadSettings(problems)
     return GatewaySettings(
-        gateway=tables.gateway, session=tables.session, pace=tables.pace, leaving=tables.leaving, rules=rules
+        gateway=tables.gateway,
+        session=tables.session,
+        pace=tables.pace,
+        leaving=tables.leaving,
+        presence=tables.presence,
+        rules=rules,
     )
 
 
@@ -164,6 +183,8 @@ async def serve(wanted: Wanted) -> None:
             log_is_shared=wanted.data is None and wanted.log != "memory:",
         )
         await stack.enter_async_context(gateway)
+        store = await _open_store(wanted, stack)
+        await stack.enter_async_context(Presence(gateway, store, policy=settings.presence))
         stack.callback(mover.close)
         control = None
         if wanted.control is not None:
@@ -282,19 +303,16 @@ def _open_log(wanted: Wanted, rules: ChannelRules) -> AbstractAsyncContextManage
         raise BadSettings([("log", "name one of --data FOLDER (a log in this process) and --log URL")])
     if wanted.data is not None:
         return DurableLog(wanted.data, rules=rules)
-    parts = urlsplit(wanted.log)
-    if wanted.log == "memory:":
-        return MemoryLog(rules=rules)
-    try:
-        host, port = parts.hostname, parts.port or LOG_PORT
-    except ValueError:
-        host, port = None, 0
-    if parts.scheme != "budao" or not host or parts.path or parts.username or parts.query:
-        raise BadSettings([("log", f"{parts.scheme + ':…'!r} is no log: memory:, or budao://HOST:PORT")])
-    token = read_token(file=wanted.log_token_file)
     tls = None if wanted.log_authority is None else client_tls(authority=wanted.log_authority)
-    check_sending([host], tls=tls is not None, token=token is not None)
-    return RemoteLog(host, port, token=token, tls=tls)
+    return open_log(wanted.log, rules=rules, token=read_token(file=wanted.log_token_file), tls=tls)
+
+
+async def _open_store(wanted: Wanted, stack: AsyncExitStack) -> Store | None:
+    if not wanted.store:
+        return None
+    store = open_store(wanted.store)
+    stack.push_async_callback(store.aclose)
+    return store
 
 
 def _say(text: str, file: TextIO) -> None:

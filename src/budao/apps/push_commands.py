@@ -32,9 +32,20 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="where to listen; anything but loopback needs TLS and keys for tokens")
     add("--port", type=_port, default=PORT, metavar="N", help=f"default {PORT}; 0 for any that is free")
     add("--tcp-port", type=_port, metavar="N", help="listen there for plain TCP as well")
-    add("--log", default="", metavar="URL", help="the log that gateways share: budao://HOST:PORT; memory: forgets")
+    add(
+        "--log",
+        default="",
+        metavar="URL",
+        help="the log that gateways share: budao://HOST:PORT or nats://HOST,...; memory: forgets",
+    )
     add("--log-token-file", type=Path, metavar="FILE", help="what the log wants to see")
     add("--log-authority", type=Path, metavar="FILE", help="reach the log by TLS, with a certificate of this authority")
+    add(
+        "--store",
+        default="",
+        metavar="URL",
+        help="where gateways share who is there: budao://HOST:PORT, etcd://HOST:PORT",
+    )
     add("--data", type=Path, metavar="FOLDER", help="a log in this process instead, durable in a folder")
     add("--name", default="", metavar="NAME", help="what clients and logs call it")
     add(
@@ -66,7 +77,7 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
         "--settings",
         type=Path,
         metavar="FILE.toml",
-        help="tables gateway, session, pace, leaving, and channels by pattern",
+        help="tables gateway, session, pace, leaving, presence, and channels by pattern",
     )
     add("--tls-certificate", type=Path, metavar="FILE", help="who we are (PEM); switches TLS on")
     add("--tls-key", type=Path, metavar="FILE", help="its private key")
@@ -124,6 +135,7 @@ def _gateway(options: argparse.Namespace) -> int:
         log=options.log,
         log_token_file=options.log_token_file,
         log_authority=options.log_authority,
+        store=options.store,
         data=options.data,
         name=options.name,
         peers=tuple(options.peer),

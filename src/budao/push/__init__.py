@@ -76,6 +76,15 @@ from budao.push.pacing import Admitted, PacePolicy, Pacer, Slot
 from budao.push.patterns import PATTERNS_MAX, any_holds, check_pattern, check_patterns, holds
 from budao.push.pool_size import PoolSize, PoolSizePolicy
 from budao.push.prefixes import BadEnd, Prefixes, PrefixPolicy, Troubled, prefix_of
+from budao.push.presence import (
+    Attendance,
+    Members,
+    PresenceEffect,
+    PresencePart,
+    PresencePolicy,
+    ShareMembers,
+    TellMembers,
+)
 from budao.push.problems import WHYS
 from budao.push.ring import Recent, Ring, bridge
 from budao.push.rules import ChannelRules, parse_rules, rules_of
@@ -103,6 +112,7 @@ __all__ = [
     "Answer",
     "Appended",
     "AskKernel",
+    "Attendance",
     "Backoff",
     "BackoffPolicy",
     "BadEnd",
@@ -152,6 +162,7 @@ __all__ = [
     "LogRefused",
     "LogWentAway",
     "Malformed",
+    "Members",
     "Message",
     "Missing",
     "Move",
@@ -172,6 +183,9 @@ __all__ = [
     "PrefixPolicy",
     "Prefixes",
     "Prepared",
+    "PresenceEffect",
+    "PresencePart",
+    "PresencePolicy",
     "Present",
     "Problem",
     "Promote",
@@ -190,6 +204,7 @@ __all__ = [
     "SessionEffect",
     "SessionPolicy",
     "SessionState",
+    "ShareMembers",
     "Slot",
     "Slow",
     "Stage",
@@ -202,6 +217,7 @@ __all__ = [
     "TakeoverPolicy",
     "TakeoverProof",
     "Target",
+    "TellMembers",
     "Ticket",
     "TicketGate",
     "TicketPolicy",

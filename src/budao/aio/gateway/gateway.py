@@ -39,7 +39,7 @@ from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.gateway.traces import find_traces
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
-from budao.push import BadEnd, ChannelRules, Grant, Open, PacePolicy, Problem, SessionPolicy
+from budao.push import BadEnd, ChannelRules, Grant, Members, Open, PacePolicy, Problem, SessionPolicy
 from budao.wire import http1
 
 log = logging.getLogger("budao.gateway")
@@ -156,8 +156,8 @@ class Gateway:
         """By verb: takes the JSON of a body, and answers with a status and JSON."""
         self.redeem: Callable[[str, str | None], Grant | str] = lambda _, __: "this gateway takes no tickets"
         """What a ticket grants to a session, or why nothing."""
-        self.presence: Callable[[str], Sequence[str] | None] = lambda _: None
-        """Who reads a channel; None where that is not kept."""
+        self.presence: Callable[[str, Callable[[Members | None], object]], object] = lambda _, done: done(None)
+        """Answers who reads a channel, now or later; None where that is not kept."""
         self.pace: Callable[[], Problem | None] = lambda: None
         """Why a newcomer has to come later, if it does."""
         self.is_draining = False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from budao.aio.gateway.metrics import CONTENT_TYPE
 from budao.aio.gateway.sse import SseConnection, Wish
 from budao.model import RemoteWireError
-from budao.push import Draft, Grant, Placed, Problem
+from budao.push import Draft, Grant, Members, Placed, Problem
 from budao.wire import format_retry_after, http1, parse_traceparent, publish_body
 
 if TYPE_CHECKING:
@@ -270,13 +270,16 @@ def _presence(gateway: Gateway, exchange: Exchange, _: http1.Request, __: bytes,
             ask.cors,
         )
         return
-    found = gateway.presence(channel)
-    if found is None:
-        refuse(
-            exchange, Problem(why="not-found", happened=f"the channel {channel[:200]!r} keeps no presence"), ask.cors
-        )
-        return
-    _say(exchange, 200, {"channel": channel, "count": len(found), "present": list(found)}, ask.cors)
+
+    def done(found: Members | None) -> None:
+        if found is None:
+            happened = f"the channel {channel[:200]!r} keeps no presence"
+            refuse(exchange, Problem(why="not-found", happened=happened), ask.cors)
+        else:
+            said = {"channel": channel, "count": found.count, "present": list(found.names)}
+            _say(exchange, 200, said, ask.cors)
+
+    gateway.presence(channel, done)
 
 
 def _healthz(gateway: Gateway, exchange: Exchange, _: http1.Request, __: bytes, ___: Ask) -> None:
