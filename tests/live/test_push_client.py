@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from budao.aio.gateway import Access, Gateway, GatewayPolicy
+from budao.aio.gateway.load import Load
 from budao.aio.logs import LogServer, MemoryLog
 from budao.aio.push_client import (
     ChannelRefused,
@@ -345,6 +346,32 @@ def test_messages_spread_over_more_connections_when_one_is_full() -> None:
                     await until(lambda: client.metrics.connects >= 3)
                     done.set()
                 assert len(one.connections) + len(other.connections) == 3
+
+    run(main)
+
+
+class Said(Load):
+    """Of a gateway that says how busy it is, whatever is the case."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(0.0, 0.0)
+        self.share = share
+
+    def look(self, cpu_s: float, now: float) -> None:
+        pass
+
+
+def test_messages_spread_to_another_gateway_when_one_says_that_it_is_busy_and_no_further_while_that_helps() -> None:
+    async def main() -> None:
+        async with two_gateways() as (one, other):
+            one.load, other.load = Said(0.9), Said(0.1)
+            policy = ClientPolicy(pool=PoolSizePolicy(connections_max=4, settle_s=0.0), is_shuffled=False)
+            async with PushClient([url(one), url(other)], policy=policy) as client:
+                await client.publish("n", 0)
+                assert client.gateway_load_share == 0.0  # nobody was asked before
+                await until(lambda: client.gateway_load_share == 0.9)
+                await until(lambda: client.gateway_load_share == 0.5)
+                assert [len(each.connections) for each in (one, other)] == [1, 1]
 
     run(main)
 

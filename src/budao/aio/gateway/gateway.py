@@ -28,6 +28,7 @@ from budao.aio.gateway.feeding import Feeding
 from budao.aio.gateway.greeting import Greeting
 from budao.aio.gateway.handshakes import bad_end_of
 from budao.aio.gateway.hub import Hub
+from budao.aio.gateway.load import Load
 from budao.aio.gateway.looking_after import LookingAfter
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.movable import Listening
@@ -209,7 +210,9 @@ class Gateway:
             raise
         self.feeding.start()
         self._ticks = 0
+        self.load = Load(time.thread_time(), loop.time())
         self._ticking = loop.call_later(TICK_S, self._tick)
+        self._tick_at = loop.time() + TICK_S
         self.looking_after.start()
         return self
 
@@ -346,6 +349,7 @@ class Gateway:
         metrics.lagging = sum(1 for each in self.connections if each.holds)
         metrics.log_up = int(not self.feeding.problem)
         metrics.draining = int(self.is_leaving or self.is_draining)
+        metrics.load_share = round(self.load.share, 3)
 
     # ------------------------------------------------------------------------------- what connections tell it
 
@@ -470,8 +474,11 @@ class Gateway:
     # -------------------------------------------------------------------------------------------------- time
 
     def _tick(self) -> None:
-        self._ticking = self._loop.call_later(TICK_S, self._tick)
         now = self._loop.time()
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        self.metrics.loop_lag_s = max(0.0, now - self._tick_at)
+        self._tick_at = now + TICK_S
+        self.load.look(time.thread_time(), now)
         for door in [each for each in self.doors if each.due <= now]:
             door.late()
         for late in [each for each, due in self._cutting.items() if due <= now]:

@@ -143,6 +143,8 @@ class GatewayMetrics:
     traces_dropped: int = 0
     """Trace contexts of publishers that were not valid."""
     loop_lag_s: float = 0.0
+    load_share: float = 0.0
+    """Of one core, over the last seconds."""
     errors: dict[str, int] = field(default_factory=lambda: _counts(ERROR_KINDS))
     gaps: dict[str, int] = field(default_factory=lambda: _counts(GAP_REASONS))
     ends: dict[str, int] = field(default_factory=lambda: _counts(ENDINGS))
@@ -265,6 +267,7 @@ class GatewayMetrics:
             _gauge("budao_push_log_up", "Whether the log answers.", self.log_up),
             _gauge("budao_push_draining", "Whether this gateway is leaving.", self.draining),
             _gauge("budao_push_loop_lag_seconds", "How late the event loop was last.", self.loop_lag_s),
+            _gauge("budao_push_load_ratio", "Share of one core used over the last seconds.", self.load_share),
         )
 
     def text(self) -> bytes:

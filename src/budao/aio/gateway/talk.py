@@ -19,6 +19,7 @@ from budao.push import (
     Malformed,
     Open,
     Placed,
+    Pong,
     Position,
     Problem,
     Promote,
@@ -82,7 +83,7 @@ class Talk(Connection):
         """What the session asks for, in order."""
         for effect in effects:
             if isinstance(effect, Answer):
-                self.say(effect.frame)
+                self._answer(effect.frame)
             elif isinstance(effect, Open):
                 self._open(effect)
             elif isinstance(effect, Publish):
@@ -102,6 +103,11 @@ class Talk(Connection):
             elif isinstance(effect, End):
                 self.flush()
                 self.finish(effect.bye)
+
+    def _answer(self, frame: FromGateway) -> None:
+        if isinstance(frame, Pong):  # whoever asks learns how busy we are
+            frame = Pong(number=frame.number, load_share=round(self.gateway.load.share, 2))
+        self.say(frame)
 
     def say(self, frame: FromGateway) -> None:
         """A frame for this client: with what else this call sends, or at once."""

@@ -106,8 +106,6 @@ class PushClient:
         self._lost_at: float | None = None
         self._open: set[Link] = set()
         """Connections that are not closed yet, those included that are used no more."""
-        self.gateway_load_share = 0.0
-        """How busy the gateways are, for `policy.pool`. Whoever knows it, such as a control plane, sets it."""
 
     def __repr__(self) -> str:
         return f"<PushClient {self.name} {self.state}>"
@@ -139,6 +137,11 @@ class PushClient:
     def problem(self) -> str:
         """The latest thing that went wrong with a connection, for people; empty if nothing did."""
         return self._reunion.problem
+
+    @property
+    def gateway_load_share(self) -> float:
+        """How busy the gateways it publishes to said they are, of one core each. 0 while nobody asks: see `policy.pool`."""
+        return self._publishing.load_share
 
     def position(self, channel: str) -> Position | None:
         """After the last item of a channel that was handed out; None if it is not read, or has not begun."""

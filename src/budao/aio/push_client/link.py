@@ -66,6 +66,8 @@ class Link(asyncio.Protocol):
         """What was said."""
         self.bytes_max = 0
         """Longer frames are not accepted by the gateway; 0 if it did not say."""
+        self.load_share = 0.0
+        """How busy its gateway said that it is, when it was asked last."""
         self.in_flight = 0
         """Publishes that it has not answered."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -232,6 +234,8 @@ class Link(asyncio.Protocol):
         if isinstance(frame, Ping):
             if frame.number:
                 self.send(Pong(number=frame.number))
+        elif isinstance(frame, Pong):
+            self.load_share = frame.load_share
         elif isinstance(frame, Bye):
             said = f"it said goodbye: {frame.why} {frame.detail}".rstrip()
             self._tell(

@@ -12,12 +12,14 @@ from budao.aio.push_client.errors import ChannelRefused, Forbidden, PublishTimed
 from budao.aio.push_client.link import Link
 from budao.aio.push_client.metrics import ClientMetrics
 from budao.model import LocalWireError
-from budao.push import Ack, ClientPolicy, Draft, Position, Problem, Pub
+from budao.push import Ack, ClientPolicy, Draft, Ping, Position, Problem, Pub
 
 AGAIN_S: Final = 0.1
 """Before another try, where the gateway did not say when."""
 PASSING: Final = frozenset({"log-away", "rate", "full", "busy", "paced"})
 """What a gateway refuses today and not tomorrow."""
+LOAD_PING: Final = 1
+"""The number of a ping whose pong tells how busy its gateway is; 0 would want no answer."""
 
 
 class Pending:
@@ -60,6 +62,16 @@ class Publishing:
         """What is under way of what may be."""
         room = max(1, len(self._links)) * self._policy.publishing_max
         return min(1.0, self._taken / room)
+
+    @property
+    def load_share(self) -> float:
+        """How busy the gateways of its connections are, on average, as far as they said it."""
+        return sum(link.load_share for link in self._links) / max(1, len(self._links))
+
+    def ask_for_load(self) -> None:
+        """The gateways are to say how busy they are."""
+        for link in self._links:
+            link.send(Ping(number=LOAD_PING))
 
     async def publish(self, draft: Draft, within_s: float) -> Position:
         """Sends a message until it is durable.

@@ -59,7 +59,9 @@ class Spares:
 
     def _resize(self) -> None:
         now = Mono(self._loop.time())
-        wanted = self._size.look(self._client.gateway_load_share, self._publishing.use_share, now) - 1
+        publishing = self._publishing
+        wanted = self._size.look(publishing.load_share, publishing.use_share, now) - 1
+        publishing.ask_for_load()
         self._keepers = [keeper for keeper in self._keepers if not keeper.done()]
         while len(self._keepers) < wanted:
             self._keepers.append(self._tasks.spawn(self._keep(), "a connection for publishing"))
