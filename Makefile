@@ -21,12 +21,15 @@ BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_services w
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up test check bench bench-thresholds autobahn worlds soak soak-services native mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up up-guard test check bench bench-thresholds autobahn worlds soak soak-services native mutants docs test-313 quick format explore clean servers redis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(READY) ## run the demo: a shop and its failing stock service, with and without the guard
+up: $(READY) ## run the demo of push: two gateways and a page; kill one, and nothing is lost
+	@$(BIN)/budao demo push
+
+up-guard: $(READY) ## run the demo of the guard: a shop and its failing stock service, with and without it
 	@$(BIN)/budao demo guard
 
 test: check pass-313 $(READY) servers ## everything a change must pass: check, a pass on 3.13 if there is one, all tests
