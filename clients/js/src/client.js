@@ -267,7 +267,7 @@ function connect({
       measure();
     }
     const at = machine.wakeAt();
-    if (timer !== null && timerAt <= at) return; // it rings early, and looks again
+    if (timer !== null && timerAt <= at && at < Infinity) return; // it rings early, and looks again
     timers.clearTimeout(timer);
     timerAt = at;
     timer = at === Infinity ? null : timers.setTimeout(ring, Math.max(0, Math.ceil((at - now()) * 1000)));
