@@ -29,6 +29,8 @@ LINE_S: Final = 5.0
 CLIENTS_MAX: Final = 32
 PATH_BYTES_MAX: Final = 107
 """What the address of a unix socket may hold."""
+_GIVES: Final[Mapping[str, Any]] = {"ok": True, "take_over": True}
+"""The answer after which the connection is a link. It is known by itself: other answers have a "take_over" of their own."""
 
 
 class ControlSocket:
@@ -157,7 +159,7 @@ class ControlSocket:
                     await loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
             except (OSError, TimeoutError):
                 return
-            if answer.get("take_over"):
+            if answer is _GIVES:
                 await self.mover.give(FdLink(connection))
         finally:
             connection.close()
@@ -172,7 +174,7 @@ class ControlSocket:
         verb = said.get("do")
         if verb == "take-over":
             problem = self.mover.take_over_problem()
-            return _no("refused", problem) if problem else {"ok": True, "take_over": True}
+            return _no("refused", problem) if problem else _GIVES
         control = self.mover.gateway.controls.get(verb) if isinstance(verb, str) else None
         if control is None:
             known = ", ".join(sorted((*self.mover.gateway.controls, "take-over")))
