@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,10 +15,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from budao.aio.logs import LogServer
 from budao.apps.gateway_control import NoAnswer, ask
-from budao.push import Bye, Follower, Frame, FromGateway, Hello, Message, Missing, Move, Msg, Position, Welcome
+from budao.push import (
+    Bye,
+    Draft,
+    Follower,
+    Frame,
+    FromGateway,
+    Hello,
+    Kind,
+    Message,
+    Missing,
+    Move,
+    Msg,
+    Position,
+    Welcome,
+)
 from budao.wire import push_frames, sse, websocket
+from tests.live.push_raw import drop, hang_up, leave
 from tests.live.redis_server import PATIENCE_S
+
+CHANNELS = ("news", "room:1", "room:2")
 
 PROGRAM = """
 import asyncio, json, sys
@@ -105,7 +124,8 @@ class GatewayProcess:
             "anonymous": anonymous,
             "uvloop": uvloop,
         }
-        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(said)], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", PROGRAM, json.dumps(said)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
         self._is_successor = take_over is not None
         self.taken: dict[str, Any] = {}
         self.port = 0
@@ -120,8 +140,11 @@ class GatewayProcess:
         return self
 
     async def _said(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = await asyncio.to_thread(self.process.stdout.readline)
+        said = self.process.stdout
+        assert said is not None
+        there, _, _ = await asyncio.to_thread(select.select, [said], [], [], PATIENCE_S)
+        assert there, "the gateway neither gets ready nor ends"
+        line = said.readline()
         assert line, f"the gateway ended with {self.process.wait(PATIENCE_S)} before it was ready"
         found: dict[str, Any] = json.loads(line)
         return found
@@ -159,6 +182,41 @@ class GatewayProcess:
             self.process.stdout.close()
 
 
+class Traffic:
+    """Publishes to all channels, some hundred messages a second, until it is stopped."""
+
+    def __init__(self, server: LogServer) -> None:
+        self.server = server
+        self.counts = dict.fromkeys(CHANNELS, 0)
+        self._published = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+        leave(self.stop)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            drafts = [Draft(name, b'{"n":%d}' % self.counts[name], Kind.JSON) for name in CHANNELS]
+            for draft, placed in zip(drafts, await self.server.log.publish(drafts), strict=True):
+                assert hasattr(placed, "position")
+                self.counts[draft.channel] += 1
+            self._published.set()
+            await asyncio.sleep(0.008)
+
+    async def more(self, count: int) -> None:
+        """Until so many more were published in each channel."""
+        until = self.counts["news"] + count
+        async with asyncio.timeout(PATIENCE_S):
+            while self.counts["news"] < until:
+                assert not self._task.done(), self._task.exception()
+                await self._published.wait()
+                self._published.clear()
+
+    async def stop(self) -> dict[str, int]:
+        self._stopping.set()
+        await self._task
+        return self.counts
+
+
 class Reader:
     """One connection that reads channels, trusts nobody, and never comes back by itself. `ended` says why it is over."""
 
@@ -177,17 +235,22 @@ class Reader:
         self._bytes = websocket.Reader(1 << 20, is_server=False)
 
     async def open(self, port: int, *, query: str = "", **hello: Any) -> Self:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        self._writer = writer
+        reader = await self._connect(port)
         said = Hello(channels={name: each.place for name, each in self.followers.items()}, **hello)
         target = f"/v1/stream?hello={push_frames.format_hello_query(said)}{query}"
         subprotocols = (self.codec.subprotocol,)
-        writer.write(websocket.ask("127.0.0.1", target, os.urandom(16), subprotocols=subprotocols)[0])
+        self.raw(websocket.ask("127.0.0.1", target, os.urandom(16), subprotocols=subprotocols)[0])
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 101 " in head, head
         self._task = asyncio.create_task(self._read(reader))
         await self.until(lambda: self.welcome is not None or bool(self.ended))
         return self
+
+    async def _connect(self, port: int) -> asyncio.StreamReader:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        self._writer = writer
+        leave(self.drop)
+        return reader
 
     def send(self, frame: Frame) -> None:
         self.raw(websocket.frame(1 if self.codec.is_text else 2, self.codec.encode(frame), mask=os.urandom(4)))
@@ -209,9 +272,11 @@ class Reader:
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._writer is not None:
-            self._writer.close()
-            with suppress(OSError):
-                await self._writer.wait_closed()
+            await hang_up(self._writer)
+
+    async def drop(self) -> None:
+        if self._writer is not None:
+            await drop(self._writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -261,10 +326,9 @@ class SseReader(Reader):
 
     async def open(self, port: int, *, query: str = "", **hello: Any) -> Self:
         assert not hello, "there is no hello"
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        self._writer = writer
+        reader = await self._connect(port)
         channels = "&".join(f"channel={name}" for name in self.followers)
-        writer.write(f"GET /v1/events?{channels}{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        self.raw(f"GET /v1/events?{channels}{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
         self._events = sse.Reader(1 << 20)
         self._task = asyncio.create_task(self._stream(reader))

@@ -27,10 +27,23 @@ RATES = SessionPolicy(
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
+_left: list[Callable[[], Awaitable[object]]] = []
+
+
+def leave(close: Callable[[], Awaitable[object]]) -> None:
+    """Closes something when the story ends, if the story did not come to it: who fails, fails alone."""
+    _left.append(close)
+
+
 def play(story: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool = False) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(2 * PATIENCE_S):
-            await story()
+        try:
+            async with asyncio.timeout(2 * PATIENCE_S):
+                await story()
+        finally:
+            while _left:
+                with suppress(Exception):
+                    await _left.pop()()
 
     if uvloop:
         import uvloop as loops
@@ -123,7 +136,9 @@ async def ws(
 
 
 async def raw(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    leave(lambda: drop(writer))
+    return reader, writer
 
 
 def upgrade(query: str = "", more: str = "") -> bytes:
@@ -150,6 +165,13 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
+async def drop(writer: asyncio.StreamWriter) -> None:
+    """The same at once, whatever was still to be sent."""
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 def masked(opcode: int, payload: bytes) -> bytes:
     return websocket.frame(opcode, payload, mask=b"\1\2\3\4")
 
@@ -169,6 +191,7 @@ class SlowReader:
         self._head = b""
 
     async def open(self, port: int) -> None:
+        leave(self.aclose)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self.socket, ("127.0.0.1", port))
         query = "?hello=" + push_frames.format_hello_query(Hello(channels={self.channel: None}))
@@ -187,6 +210,8 @@ class SlowReader:
         for event in self._reader.feed(data):
             if isinstance(event, websocket.WsClose):
                 self.is_closed = True
+            elif isinstance(event, websocket.WsPing):  # it reads again: the gateway asked meanwhile whether it is there
+                await asyncio.get_running_loop().sock_sendall(self.socket, masked(websocket.PONG, event.data))
             else:
                 assert isinstance(event, websocket.Text)
                 self.take(push_frames.JSON.decode_from_gateway(event.data))
@@ -198,8 +223,15 @@ class SlowReader:
         elif isinstance(frame, Missing):
             self.told.take(frame.gap)
 
+    def read_fast(self) -> None:
+        """A socket that was slow takes what waits in big pieces from now on, not in those of its window at a time."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
     def close(self) -> None:
         self.socket.close()
+
+    async def aclose(self) -> None:
+        self.close()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,7 @@ import pytest
 from budao.aio.gateway import GatewayPolicy
 from budao.aio.logs import DurableLog, LogServer, MemoryLog, RemoteLog
 from budao.push import (
+    STANDBY_BEAT_S,
     START,
     Ack,
     Bye,
@@ -190,6 +191,7 @@ def test_a_reader_that_pauses_and_resumes_misses_nothing_and_costs_little_meanwh
                     tasks.create_task(publish(log, "c", count, size))
                 assert max(each.queued_bytes() for each in gateway.connections) < 512 * 1024
                 assert sum(1 for each in gateway.connections if each.holds) == 1
+                slow.read_fast()
                 while len(slow.told.numbers) < count:
                     await slow.read()
                 await publish(log, "c", 1, first=count)
@@ -283,21 +285,26 @@ def test_a_standby_is_quiet_until_it_is_promoted_with_places() -> None:
     async def story() -> None:
         async with MemoryLog() as log, gateway_over(log) as gateway, ws(gateway.port) as client:
             await client.say(Hello(channels={"c": None}, is_standby=True, beat_s=0.05))
-            assert isinstance(await client.hear(), Welcome)
+            welcome = await client.hear()
+            assert isinstance(welcome, Welcome)
+            (connection,) = gateway.connections
+            assert (welcome.beat_s, gateway.beats.of(connection)) == (0.05, STANDBY_BEAT_S)
+            assert gateway.granted_beat_s(connection) == 0.05  # which a successor process would go on with
             await publish(log, "c", 5)
-            assert await client.hear() == Ping()  # nothing but beats
             head = (await log.latest("c", 1)).head
             await client.say(Standby(ref=1, channels={"c": Position(head.epoch, 2)}))
             frame = await client.hear()
             while frame == Ping():
                 frame = await client.hear()
-            assert isinstance(frame, Ack)
+            assert isinstance(frame, Ack)  # nothing of the channel came before
             assert frame.channels == {"c": Position(head.epoch, 2)}
+            assert gateway.beats.of(connection) == gateway.granted_beat_s(connection) == 0.05
             told = Told("c", place=Position(head.epoch, 2))
             await client.follow(told, 3)
             await publish(log, "c", 1, first=5)
             await client.follow(told, 4)
             assert told.numbers == [2, 3, 4, 5]
+            assert await client.hear() == Ping()
 
     play(story)
 

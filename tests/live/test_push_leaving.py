@@ -14,8 +14,8 @@ from budao.aio.logs import LogServer
 from budao.model import Wall
 from budao.push import Grant, Move, Position, Standby
 from budao.wire import TicketKeys, websocket
-from tests.live.push_moving import GatewayProcess, Reader, SseReader
-from tests.live.test_push_takeover import CHANNELS, Traffic, _more
+from tests.live.push_moving import CHANNELS, GatewayProcess, Reader, SseReader, Traffic
+from tests.live.push_raw import play
 
 CLIENTS = 120
 KEY_BYTES = 32
@@ -62,7 +62,7 @@ def test_nobody_misses_anything_when_a_gateway_drains_under_traffic(tmp_path: Pa
                         await Reader({CHANNELS[index % 3]: Position("", 0)}).open(a.port) for index in range(CLIENTS)
                     ]
                     event_reader = await SseReader({"news": None}).open(a.port)
-                    await _more(traffic, 5)
+                    await traffic.more(5)
                     moving = [asyncio.create_task(_follow(each, ports)) for each in readers]
                     await a.ask("drain")
                     homes = await asyncio.gather(*moving)
@@ -89,11 +89,11 @@ def test_nobody_misses_anything_when_a_gateway_drains_under_traffic(tmp_path: Pa
                     for each in [*readers, *homes, event_reader]:
                         await each.close()
 
-    asyncio.run(main())
+    play(main)
 
 
 async def _stopped(traffic: Traffic, more: int) -> dict[str, int]:
-    await _more(traffic, more)
+    await traffic.more(more)
     return await traffic.stop()
 
 
@@ -113,7 +113,7 @@ def test_a_client_that_does_not_move_is_let_go_when_its_time_is_over(tmp_path: P
                 assert await a.ended() == 0
                 await reader.close()
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_where_there_is_no_other_gateway_each_client_gets_a_slot_to_come_back(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_where_there_is_no_other_gateway_each_client_gets_a_slot_to_come_back(tm
                 for each in readers:
                     await each.close()
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_a_ticket_is_taken_once_and_a_bad_one_is_refused_with_4304(tmp_path: Path, keys: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_ticket_is_taken_once_and_a_bad_one_is_refused_with_4304(tmp_path: Pat
                 await first.close()
                 await beyond.close()
 
-    asyncio.run(main())
+    play(main)
 
 
 def _shifted(by_s: float):  # type: ignore[no-untyped-def]
@@ -205,7 +205,7 @@ def test_a_standby_is_promoted_in_one_round_trip_and_takes_the_place_of_the_old_
                 assert home.welcome is not None
                 quiet = Reader({"news": None})
                 await quiet.open(a.port, session=home.welcome.session, is_standby=True)
-                await _more(traffic, 10)
+                await traffic.more(10)
                 await home.until(lambda: len(home.got["news"]) > 5)
                 assert not quiet.got["news"]
                 told = await a.ask("promote", session=home.welcome.session)
@@ -234,4 +234,4 @@ def test_a_standby_is_promoted_in_one_round_trip_and_takes_the_place_of_the_old_
                 await home.close()
                 await quiet.close()
 
-    asyncio.run(main())
+    play(main)
