@@ -475,6 +475,44 @@ def test_a_channel_that_nobody_reads_is_let_go_of_after_a_while() -> None:
     assert world.hub.channels == {}
 
 
+def test_a_channel_that_was_left_before_it_was_known_is_let_go_of_however_often_that_happens() -> None:
+    world = World(answers=False, linger_s=5.0)
+    for second in (0.0, 1.0):
+        world.now = second
+        reader = world.reader()
+        assert reader.join() is None
+        world.hub.leave_one(reader, "c")  # type: ignore[arg-type]
+    gone = world.reader()
+    gone.join()
+    gone.close("cut")
+    world.hub.followed(world.asked[0], world.log.latest(10))
+    world.now = 7.0
+    world.hub.sweep()
+    assert not world.hub.channels
+    assert world.unfollowed == ["c"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_answer_that_comes_when_its_channel_was_let_go_of_and_asked_for_again_harms_nobody(is_told: bool) -> None:
+    world = World(answers=False, linger_s=5.0)
+    first = world.reader()
+    first.join()
+    world.hub.leave_one(first, "c")  # type: ignore[arg-type]
+    world.now = 6.0
+    world.hub.sweep()
+    second = world.reader()
+    second.join()
+    before, now = world.asked
+    world.hub.followed(now, world.log.latest(10))
+    if is_told:
+        world.hub.followed(before, world.log.latest(10))
+    else:
+        world.hub.not_followed(before, Problem(why="log-away", happened="no answer"))
+    assert world.unfollowed == ["c"], "only when it was let go of"
+    world.say(10)
+    assert second.seqs == [1]
+
+
 def test_channels_are_bounded_and_idle_ones_make_room() -> None:
     world = World(channels_max=1)
     first, second = world.reader(), world.reader()

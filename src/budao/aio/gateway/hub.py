@@ -188,6 +188,7 @@ class Hub:
         if channel in connection.places or connection in channel.waiting:
             self.leave_one(connection, name)
         self.idle.pop(channel, None)
+        channel.idle_since = None
         if channel.ring is None:
             channel.waiting[connection] = Waiting(after, last, is_standing, done)
             return None
@@ -344,8 +345,10 @@ class Hub:
 
     def followed(self, channel: Channel, stretch: Stretch) -> None:
         """The log says where a channel stands, and has begun to tell of it."""
-        if self.channels.get(channel.name) is not channel:
-            self.unfollow(channel)
+        found = self.channels.get(channel.name)
+        if found is not channel:
+            if found is None:  # else the name is followed for somebody who came since
+                self.unfollow(channel)
             return
         policy = self.policy
         first = stretch.messages[0].position if stretch.messages else None
@@ -373,8 +376,8 @@ class Hub:
 
     def not_followed(self, channel: Channel, problem: Problem) -> None:
         """The log does not say where a channel stands: whoever waits for it is told."""
-        if channel.ring is None:
-            self.channels.pop(channel.name, None)
+        if channel.ring is None and self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
             self.idle.pop(channel, None)
         waiting, channel.waiting = channel.waiting, {}
         for wish in waiting.values():
@@ -431,7 +434,6 @@ class Hub:
             policy = channel.policy
             count = min(last or policy.begins_with, policy.history_count)
             place = ring.before_last(count, since=Wall(self.wall() - policy.history_age_s)) if count else ring.head
-        channel.idle_since = None
         if place == ring.head and not connection.holds and not is_standing:
             self._flow(connection, channel)
         else:
