@@ -167,7 +167,7 @@ def test_its_own_tests_pass() -> None:
     assert node is not None, "no node on this machine: `make servers` installs it, and this test needs it"
     files = sorted(str(each) for each in (PACKAGE / "test").glob("*.test.js"))
     done = subprocess.run(
-        [node, "--experimental-websocket", "--no-warnings", "--test", *files],
+        [node, "--experimental-websocket", "--no-warnings", "--test", "--test-reporter=tap", *files],
         env={**os.environ, "BUDAO_PYTHON": sys.executable},
         capture_output=True,
         timeout=10 * PATIENCE_S,

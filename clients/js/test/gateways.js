@@ -1,5 +1,5 @@
 /** Real gateways over one real log, as processes, to be killed and frozen. The Python is the one that runs these tests. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const PYTHON = process.env.BUDAO_PYTHON ?? join(ROOT, '.venv/bin/python');
-const CHANNELS = '[session]\nbeat_min_s = 0.05\npublishes_per_s = 1e5\npublishes_burst = 100000\nframes_per_s = 1e5\nframes_burst = 100000\n';
+const SETTINGS = '[session]\nbeat_min_s = 0.05\npublishes_per_s = 1e5\npublishes_burst = 100000\nframes_per_s = 1e5\nframes_burst = 100000\n';
 
 /** A program of budao that says as JSON where it listens. */
 async function start(...args) {
@@ -28,8 +28,11 @@ async function start(...args) {
   };
 }
 
-/** Two gateways and their log, in a new folder; `t` ends them. */
-export async function gateways(t, count, ...more) {
+/** Anybody may read and publish. */
+export const OPEN = ['--anonymous-subscribe', '**', '--anonymous-publish', '**'];
+
+/** Gateways over one log, in a new folder; `t` ends them. `argumentsOf` is told those that run already, and the folder. */
+export async function gateways(t, count, argumentsOf = () => OPEN) {
   const folder = mkdtempSync(join(tmpdir(), 'budao-js-'));
   const all = [];
   t.after(async () => {
@@ -39,12 +42,19 @@ export async function gateways(t, count, ...more) {
   const log = await start('log', 'serve', join(folder, 'log'), '--port', '0');
   all.push(log);
   const settings = join(folder, 'settings.toml');
-  writeFileSync(settings, CHANNELS);
-  const open = ['--anonymous-subscribe', '**', '--anonymous-publish', '**'];
-  const found = await Promise.all(Array.from({ length: count }, (_, index) => start(
-    'gateway', '--port', '0', '--log', `budao://127.0.0.1:${log.port}`, '--name', `g${index}`, '--settings', settings,
-    ...(more.length ? more.map((each) => each.replace('FOLDER', folder)) : open),
-  )));
-  all.push(...found);
-  return found.map((each) => ({ ...each, folder }));
+  writeFileSync(settings, SETTINGS);
+  const found = [];
+  while (found.length < count) {
+    const more = argumentsOf(found, folder);
+    const common = ['--port', '0', '--log', `budao://127.0.0.1:${log.port}`, '--name', `g${found.length}`, '--settings', settings];
+    const gateway = await start('gateway', ...common, ...more);
+    found.push(gateway);
+    all.push(gateway);
+  }
+  return found;
+}
+
+/** What `budao token` signs. */
+export function token(key, ...args) {
+  return execFileSync(PYTHON, ['-m', 'budao', 'token', '--key', key, ...args], { cwd: ROOT, encoding: 'utf8' }).trim();
 }
