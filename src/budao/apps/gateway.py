@@ -89,7 +89,7 @@ class GatewaySettings:
     """What a settings file may state."""
 
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
-    session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+    session: SessionPolicy = field(default_factory=SessionPolicy)
     pace: PacePolicy = field(default_factory=PacePolicy)
     presence: PresencePolicy = field(default_factory=PresencePolicy)
     leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
@@ -99,7 +99,7 @@ class GatewaySettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tables:
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
-    session: SessionPolicy = field(default_factory=lambda: SessionPolicy(beat_min_s=0.05))
+    session: SessionPolicy = field(default_factory=SessionPolicy)
     pace: PacePolicy = field(default_factory=PacePolicy)
     presence: PresencePolicy = field(default_factory=PresencePolicy)
     leaving: LeavingPolicy = field(default_factory=LeavingPolicy)

@@ -14,6 +14,7 @@ from budao.push.errors import LogAway, LogError, LogRefused
 from budao.push.follower import BrokenPromise, Follower, Followers
 from budao.push.following import Following
 from budao.push.frames import (
+    STANDBY_BEAT_S,
     VERSION,
     Ack,
     Bye,
@@ -102,6 +103,7 @@ __all__ = [
     "PATTERNS_MAX",
     "PERFECT",
     "RULES",
+    "STANDBY_BEAT_S",
     "START",
     "TICKET_S_MAX",
     "VERSION",

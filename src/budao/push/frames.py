@@ -14,6 +14,8 @@ from budao.push.closing import Advice
 from budao.push.message import Gap, Kind, Message, Position
 
 VERSION: Final = 1
+STANDBY_BEAT_S: Final = 5.0
+"""A quiet connection hears something at least this often, or as often as its welcome says if that is longer."""
 
 
 # -------------------------------------------------------------------------------------- client to gateway
@@ -138,7 +140,7 @@ class Welcome:
     refused: Mapping[str, Problem] = field(default_factory=dict)
     """Channels of the hello that it does not get."""
     beat_s: float = 0.0
-    """It will hear something at least this often; 0 means no promise."""
+    """It will hear something at least this often, a standby once it is promoted; 0 means no promise."""
     peers: tuple[str, ...] = ()
     """Other gateways, by URL, for when this one is gone."""
     frame_bytes_max: int = 0

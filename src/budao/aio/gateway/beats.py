@@ -45,6 +45,10 @@ class Beats:
             self._members[connection.beat - 1].pop(connection, None)
             connection.beat = 0
 
+    def of(self, connection: Connection) -> float:
+        """Its beat; 0 for none."""
+        return BEATS_S[connection.beat - 1] if connection.beat else 0.0
+
     def close(self) -> None:
         """No more for anybody."""
         for timer in self._timers:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from budao.aio.gateway.connection import FROZEN, FULL, OPENING, Connection
-from budao.aio.gateway.policy import BEATS_S
 from budao.aio.gateway.sending import is_plain
 from budao.aio.gateway.sse import Several, SseConnection, Wish
 from budao.aio.gateway.talk import Talk
@@ -114,7 +113,7 @@ class Seat:
 
 def _state(connection: Connection) -> Plain:
     common = {
-        "beat_s": BEATS_S[connection.beat - 1] if connection.beat else 0.0,
+        "beat_s": connection.gateway.granted_beat_s(connection),
         "places": {name: list(place) for name, place in _places(connection).items()},
     }
     if isinstance(connection, SseConnection):
@@ -279,7 +278,8 @@ class _Resuming:
         if self.pending or connection.is_over:
             return
         self.pending = -1
-        gateway.reads(connection, self.beat_s, is_resumed=False, until=connection.wake_at())
+        until = connection.wake_at()
+        gateway.reads(connection, self.beat_s, is_resumed=False, until=until, is_quiet=self.is_standing)
         for name in self.presence:
             gateway.joined(connection, name, presence=True)
         gateway.hub.release(connection, OPENING)

@@ -32,7 +32,7 @@ from budao.aio.gateway.load import Load
 from budao.aio.gateway.looking_after import LookingAfter
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.movable import Listening
-from budao.aio.gateway.policy import BEATS_S, GatewayPolicy
+from budao.aio.gateway.policy import GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
 from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.gateway.sending import find_send_all
@@ -40,7 +40,17 @@ from budao.aio.gateway.tcp import TcpConnection
 from budao.aio.gateway.traces import find_traces
 from budao.aio.security import check_exposure, is_loopback
 from budao.model import Mono, Wall
-from budao.push import BadEnd, ChannelRules, Grant, Members, Open, PacePolicy, Problem, SessionPolicy
+from budao.push import (
+    STANDBY_BEAT_S,
+    BadEnd,
+    ChannelRules,
+    Grant,
+    Members,
+    Open,
+    PacePolicy,
+    Problem,
+    SessionPolicy,
+)
 from budao.wire import http1
 
 log = logging.getLogger("budao.gateway")
@@ -130,7 +140,7 @@ class Gateway:
         self.tcp_port = tcp_port
         self.tls: HasContext | None = Fixed(tls) if isinstance(tls, ssl.SSLContext) else tls
         self.policy = GatewayPolicy() if policy is None else policy
-        self.session_policy = SessionPolicy(beat_min_s=BEATS_S[0]) if session_policy is None else session_policy
+        self.session_policy = SessionPolicy() if session_policy is None else session_policy
         self.rules = ChannelRules() if rules is None else rules
         self._dice = SystemRandom()
         self.name = name or f"gateway-{self._dice.getrandbits(24):06x}"
@@ -173,6 +183,8 @@ class Gateway:
         self._expected: dict[Connection, float] = {}
         self._expiring: dict[int, dict[Connection, None]] = {}
         self._cutting: dict[Connection | Visitor, float] = {}
+        self._quiet: dict[Connection, float] = {}
+        """Standbys, each with the beat that it has once it is promoted."""
         self._mistakes: dict[str, int] = {}
         self._connections_max = self.policy.connections_max
         self._stopping: asyncio.Task[None] | None = None
@@ -333,6 +345,10 @@ class Gateway:
         wanted = wish_s if wish_s > 0 else policy.beat_s
         return min(max(wanted, policy.beat_min_s), policy.beat_max_s)
 
+    def granted_beat_s(self, connection: Connection) -> float:
+        """The beat that it has, or will have once it is promoted; 0 for none."""
+        return self._quiet.get(connection) or self.beats.of(connection)
+
     def new_name(self) -> str:
         """A name for a session, which nobody can guess."""
         return f"{self._dice.getrandbits(64):016x}"
@@ -390,12 +406,17 @@ class Gateway:
 
     def welcomed(self, connection: Connection, effect: Open) -> None:
         """A session is open."""
-        wake_at = connection.wake_at()
-        self.reads(connection, effect.beat_s, is_resumed=effect.is_resumed, until=wake_at)
+        wake_at, is_quiet = connection.wake_at(), effect.is_standby
+        self.reads(connection, effect.beat_s, is_resumed=effect.is_resumed, until=wake_at, is_quiet=is_quiet)
 
-    def reads(self, connection: Connection, beat_s: float, *, is_resumed: bool, until: Wall | None) -> None:
-        """It reads from now on."""
+    def reads(
+        self, connection: Connection, beat_s: float, *, is_resumed: bool, until: Wall | None, is_quiet: bool = False
+    ) -> None:
+        """It reads from now on; a quiet one once it is promoted."""
         self._expected.pop(connection, None)
+        if is_quiet:
+            self._quiet[connection] = beat_s
+            beat_s = max(beat_s, STANDBY_BEAT_S)
         self.beats.add(connection, beat_s)
         self.metrics.resumed += is_resumed
         if until is not None and until < self.started_at + UNTIL_MAX:
@@ -420,6 +441,8 @@ class Gateway:
 
     def promoted(self, connection: Connection) -> None:
         """A standby flows."""
+        self.beats.remove(connection)
+        self.beats.add(connection, self._quiet.pop(connection, 0.0))
         for watcher in self.watchers:
             watcher.promoted(connection)
 
@@ -428,6 +451,7 @@ class Gateway:
         if self.connections.pop(connection, 0) == 0:
             return
         self.beats.remove(connection)
+        self._quiet.pop(connection, None)
         self._expected.pop(connection, None)
         self._cutting.pop(connection, None)
         until = connection.wake_at()
