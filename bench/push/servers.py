@@ -209,6 +209,10 @@ def ours(folder: Path, *, sse: bool = False, tls: bool = False, codec: str = "js
     command = [sys.executable, "-m", "budao", "gateway", "--port", str(port), "--name", "bench"]
     command += ["--log", log] if log else ["--data", str(home)]
     command += ["--anonymous-subscribe", "**", "--anonymous-publish", "**", "--json"]
+    # The sink opens everything at once and does not come back when it is told to: it would be paced.
+    settings = folder / "gateway.toml"
+    settings.write_text("[pace]\nrate_per_s = 1_000_000\nburst = 100_000\n")
+    command += ["--settings", str(settings)]
     if tls:
         made, key = certificate(folder)
         command += ["--tls-certificate", str(made), "--tls-key", str(key)]
