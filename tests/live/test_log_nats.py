@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+from base64 import b32encode, urlsafe_b64encode
+from binascii import crc_hqx
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from budao.adapters.logs import open_log
 from budao.adapters.nats import NatsLog, StreamPolicy, Where
@@ -30,6 +35,7 @@ from budao.push import (
     Placed,
     Position,
 )
+from tests.live.certificates import Authority
 from tests.live.log_suite import Fresh, Open, hold, patient
 from tests.live.nats_server import NatsServer, nats_serving
 
@@ -455,3 +461,103 @@ def test_users_and_tokens_are_let_in_or_refused_without_showing_a_secret(tmp_pat
     with nats_serving(tmp_path / "token", more="authorization { token: s3cret }") as server:
         at = f"127.0.0.1:{server.port}"
         asyncio.run(main(server, f"nats://s3cret@{at}", f"nats://wrong@{at}"))
+
+
+def test_tls_is_spoken_both_ways_and_an_unknown_server_is_told_nothing(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+    authority, stranger = Authority(ours), Authority(theirs)
+    certificate, key = authority.issue("nats")
+    own, own_key = authority.issue("client")
+    tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}", ca_file: "{authority.path}", verify: true }}'
+
+    async def main(server: NatsServer) -> None:
+        good = f"tls://localhost:{server.port}?authority={authority.path}&certificate={own}&key={own_key}"
+        async with open_log(good) as log, log.feed() as feed:
+            await patient(feed.follow("news"))
+            assert isinstance((await patient(log.publish([Draft("news", b"x" * 100_000)])))[0], NotPlaced)
+            assert isinstance((await patient(log.publish([Draft("news", b"x" * 60_000)])))[0], Placed)
+            (news,) = await patient(feed.next())
+            assert isinstance(news, Appended)
+        for bad, said in (
+            (f"tls://localhost:{server.port}?authority={stranger.path}", "certificate is not accepted"),
+            (f"nats://localhost:{server.port}", "it wants TLS"),
+        ):
+            async with open_log(bad) as log:
+                assert isinstance(log, NatsLog)
+                log.timeout_s = 0.5
+                with pytest.raises((LogAway, LogRefused), match=said):
+                    await patient(log.publish([Draft("news", b"1")]))
+
+    with nats_serving(tmp_path / "nats", more=tls) as server:
+        asyncio.run(main(server))
+
+
+def test_a_file_of_credentials_signs_what_the_server_asks(tmp_path: Path) -> None:
+    """The server trusts an operator, whose JWT names an account, whose JWT names the user in the file."""
+    operator, account, user, system = (Ed25519PrivateKey.generate() for _ in range(4))
+    of_system = nkey("A", system.public_key().public_bytes_raw())
+    names = {
+        kind: nkey(kind, key.public_key().public_bytes_raw())
+        for kind, key in zip("OAU", (operator, account, user), strict=True)
+    }
+    limits = {
+        "subs": -1,
+        "data": -1,
+        "payload": -1,
+        "imports": -1,
+        "exports": -1,
+        "wildcards": True,
+        "conn": -1,
+        "leaf": -1,
+    }
+    disk = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
+    jwts = {
+        "O": jwt(operator, names["O"], names["O"], {"type": "operator", "version": 2}),
+        "A": jwt(operator, names["O"], names["A"], {"type": "account", "version": 2, "limits": limits | disk}),
+        "U": jwt(
+            account, names["A"], names["U"], {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
+        ),
+    }
+    file = tmp_path / "me.creds"
+    seed = nkey("U", user.private_bytes_raw(), is_seed=True)
+    file.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{jwts['U']}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+    its_jwt = jwt(operator, names["O"], of_system, {"type": "account", "version": 2, "limits": limits})
+    more = (
+        f"operator: {jwts['O']}\nsystem_account: {of_system}\nresolver: MEMORY\n"
+        f"resolver_preload {{ {names['A']}: {jwts['A']}, {of_system}: {its_jwt} }}"
+    )
+
+    async def main(server: NatsServer) -> None:
+        async with open_log(f"{server.url}?credentials={file}") as log:
+            assert isinstance((await patient(log.publish([Draft("news", b"1")])))[0], Placed)
+        file.write_text("nothing")
+        async with open_log(f"{server.url}?credentials={file}") as log:
+            with pytest.raises(LogRefused, match="hold no JWT"):
+                await patient(log.publish([Draft("news", b"1")]))
+
+    with nats_serving(tmp_path / "nats", more=more) as server:
+        asyncio.run(main(server))
+
+
+def nkey(kind: str, raw: bytes, *, is_seed: bool = False) -> str:
+    """A key in the spelling of NATS: a prefix, the bytes, a checksum, all in base 32."""
+    prefix = {"O": 14 << 3, "A": 0, "U": 20 << 3}[kind]
+    body = bytes([(18 << 3) | (prefix >> 5), (prefix & 31) << 3]) + raw if is_seed else bytes([prefix]) + raw
+    return b32encode(body + crc_hqx(body, 0).to_bytes(2, "little")).decode().rstrip("=")
+
+
+def jwt(signer: Ed25519PrivateKey, issuer: str, subject: str, claims: dict[str, Any]) -> str:
+    said = {"iat": 1_700_000_000, "iss": issuer, "sub": subject, "name": "n", "nats": claims}
+    said["jti"] = b32encode(sha512_256(json.dumps(said).encode())).decode().rstrip("=")
+    parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, said]
+    text = ".".join(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+    return f"{text}.{urlsafe_b64encode(signer.sign(text.encode())).decode().rstrip('=')}"
+
+
+def sha512_256(raw: bytes) -> bytes:
+    return hashlib.new("sha512_256", raw).digest()

@@ -14,7 +14,6 @@ from budao.adapters._nats_link import Gone, NatsLink
 from budao.model import RemoteWireError
 from budao.push import ChannelRules, LogRefused, Position
 from budao.wire import nats, nats_kept
-from budao.wire.nats_kept import Kept
 
 ASK_S: Final = 2.0
 """How long one request of the API may take before it counts as lost."""
@@ -122,7 +121,7 @@ class Keeper:
 
     # --------------------------------------------------------------------------------------------- messages
 
-    async def head(self, channel: str) -> Kept | None:
+    async def head(self, channel: str) -> nats_kept.Kept | None:
         """The latest message of a channel; None if none is retained."""
         subject = self.subject(channel)
         if self.replicas == 1:
@@ -130,7 +129,7 @@ class Keeper:
         # A direct get may be answered by a replica that lags: only the leader knows the head.
         return await self._from_leader(channel, {"last_by_subj": subject})
 
-    async def at(self, channel: str, sequence: int) -> Kept | None:
+    async def at(self, channel: str, sequence: int) -> nats_kept.Kept | None:
         """The message at a place of the stream, if it is one of this channel."""
         request = json.dumps({"seq": sequence}).encode()
         found = self._kept(channel, await self.link.request(self._direct, request, timeout_s=ASK_S))
@@ -138,14 +137,14 @@ class Keeper:
             found = await self._from_leader(channel, {"seq": sequence})
         return found
 
-    async def next_at(self, channel: str, sequence: int) -> Kept | None:
+    async def next_at(self, channel: str, sequence: int) -> nats_kept.Kept | None:
         """The first message of a channel at or behind a place of the stream."""
         request = {"seq": max(1, sequence), "next_by_subj": self.subject(channel)}
         if self.replicas > 1:
             return await self._from_leader(channel, request)
         return self._kept(channel, await self.link.request(self._direct, json.dumps(request).encode(), timeout_s=ASK_S))
 
-    def _kept(self, channel: str, said: nats.Delivered) -> Kept | None:
+    def _kept(self, channel: str, said: nats.Delivered) -> nats_kept.Kept | None:
         if said.status == nats.NOT_FOUND:
             return None
         if said.status:
@@ -155,7 +154,7 @@ class Keeper:
             return None
         return nats_kept.kept_of(channel, headers, said.data)
 
-    async def _from_leader(self, channel: str, request: dict[str, Any]) -> Kept | None:
+    async def _from_leader(self, channel: str, request: dict[str, Any]) -> nats_kept.Kept | None:
         try:
             found = (await self.api(f"STREAM.MSG.GET.{self.policy.stream}", request))["message"]
         except ApiFailed as failed:
@@ -173,8 +172,8 @@ class Keeper:
     # ------------------------------------------------------------------------------------------------- runs
 
     async def run(
-        self, channel: str, head: Kept, begin: int, count_max: int, bytes_max: int, young: float
-    ) -> list[Kept]:
+        self, channel: str, head: nats_kept.Kept, begin: int, count_max: int, bytes_max: int, young: float
+    ) -> list[nats_kept.Kept]:
         """What is retained from a number on up to the head, oldest first, within bounds: at least one message if there is one.
 
         `young` is the instant before which messages are too old.
@@ -187,7 +186,7 @@ class Keeper:
             return []
         return await self._consume(channel, head, start, begin, count_max, bytes_max, young)
 
-    async def _walk(self, channel: str, head: Kept, begin: int) -> list[Kept]:
+    async def _walk(self, channel: str, head: nats_kept.Kept, begin: int) -> list[nats_kept.Kept]:
         found = [head]
         while found[-1].message.position.seq > begin and found[-1].before:
             before = await self.at(channel, found[-1].before)
@@ -197,14 +196,16 @@ class Keeper:
         found.reverse()
         return found if head.message.position.seq >= begin else []
 
-    def _is_retained(self, kept: Kept, head: Kept, young: float) -> bool:
+    def _is_retained(self, kept: nats_kept.Kept, head: nats_kept.Kept, young: float) -> bool:
         """Whether the rules still keep it; the stream may keep more."""
         behind = head.total_bytes - kept.total_bytes + len(kept.message.data)
         policy = self.rules.of(kept.message.channel)
         return behind <= policy.history_bytes and kept.message.at >= young
 
-    def _bounded(self, found: Sequence[Kept], head: Kept, count_max: int, bytes_max: int, young: float) -> list[Kept]:
-        taken: list[Kept] = []
+    def _bounded(
+        self, found: Sequence[nats_kept.Kept], head: nats_kept.Kept, count_max: int, bytes_max: int, young: float
+    ) -> list[nats_kept.Kept]:
+        taken: list[nats_kept.Kept] = []
         size = 0
         for kept in found:
             if not self._is_retained(kept, head, young):
@@ -216,7 +217,7 @@ class Keeper:
             taken.append(kept)
         return taken
 
-    async def _search(self, channel: str, head: Kept, begin: int) -> int | None:
+    async def _search(self, channel: str, head: nats_kept.Kept, begin: int) -> int | None:
         """A place of the stream from which on the messages from `begin` on are found, and few before them."""
         low = await self.next_at(channel, 1)
         if low is None:
@@ -240,8 +241,8 @@ class Keeper:
         return low.sequence
 
     async def _consume(
-        self, channel: str, head: Kept, start: int, begin: int, count_max: int, bytes_max: int, young: float
-    ) -> list[Kept]:
+        self, channel: str, head: nats_kept.Kept, start: int, begin: int, count_max: int, bytes_max: int, young: float
+    ) -> list[nats_kept.Kept]:
         name = self.policy.stream
         made = await self.api(
             f"CONSUMER.CREATE.{name}",
@@ -262,7 +263,7 @@ class Keeper:
         inbox, arrived = self.link.inbox(), asyncio.Queue[nats.Delivered]()
         sid = self.link.subscribe(inbox, arrived.put_nowait)
         consumer, connected = str(made["name"]), self.link.connected
-        taken: list[Kept] = []
+        taken: list[nats_kept.Kept] = []
         size, epoch, last = 0, head.message.position.epoch, begin - 1
         try:
             while last < head.message.position.seq:

@@ -16,7 +16,6 @@ from budao.adapters._nats_link import Gone
 from budao.model import RemoteWireError, Wall
 from budao.push import START, Draft, LogAway, LogError, NotPlaced, Placed, Position
 from budao.wire import nats, nats_kept
-from budao.wire.nats_kept import Kept
 
 if TYPE_CHECKING:
     from budao.adapters.nats import NatsLog
@@ -43,7 +42,7 @@ class Head:
 EMPTY: Final = Head(START, 0, 0)
 
 
-def head_of(kept: Kept | None) -> Head:
+def head_of(kept: nats_kept.Kept | None) -> Head:
     return EMPTY if kept is None else Head(kept.message.position, kept.sequence, kept.total_bytes)
 
 
@@ -101,7 +100,7 @@ class Lane:
             self._running.cancel()
         return self._running
 
-    def noted(self, kept: Kept) -> None:
+    def noted(self, kept: nats_kept.Kept) -> None:
         """Somebody has published this."""
         position, head = kept.message.position, self.head
         if head is None or head.sequence < kept.sequence:

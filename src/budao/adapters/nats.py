@@ -40,7 +40,7 @@ from budao.push import (
     Position,
     Stretch,
 )
-from budao.wire.nats_kept import Kept
+from budao.wire import nats_kept
 
 __all__ = ["NatsFeed", "NatsLog", "StreamPolicy", "Where"]
 
@@ -204,7 +204,7 @@ class NatsLog:
 
         return await self._persist(ask)
 
-    async def _stretch(self, channel: str, head: Kept, begin: int, count_max: int, bytes_max: int) -> Stretch:
+    async def _stretch(self, channel: str, head: nats_kept.Kept, begin: int, count_max: int, bytes_max: int) -> Stretch:
         place = head.message.position
         if begin > place.seq:
             return Stretch(channel, place, ())
@@ -308,13 +308,13 @@ class NatsLog:
         """Where it stands."""
         return self._placed.get(sequence)
 
-    def noted(self, kept: Kept) -> None:
+    def noted(self, kept: nats_kept.Kept) -> None:
         """A feed was told of this message."""
         lane = self._lanes.get(kept.message.channel)
         if lane is not None:
             lane.noted(kept)
 
-    def known(self, channel: str, kept: Kept | None) -> None:
+    def known(self, channel: str, kept: nats_kept.Kept | None) -> None:
         """This is where a channel stands."""
         lane = self._lanes.get(channel)
         if lane is not None and lane.is_idle:
