@@ -25,6 +25,7 @@ class Strangers:
         self.truth = truth
         self.fleet = fleet
         self.rng = rng
+        self._opened: list[asyncio.StreamWriter] = []
 
     async def run(self) -> None:
         """One after the other, for ever."""
@@ -36,9 +37,15 @@ class Strangers:
         while True:
             trick = self.rng.choices(list(tricks), list(tricks.values()))[0]
             self.truth.counts[f"stranger: {trick.__name__}"] += 1
-            with suppress(OSError, TimeoutError, EOFError, ValueError):
+            try:
                 async with asyncio.timeout(20.0):
                     await trick()
+            except (OSError, TimeoutError, EOFError, ValueError):
+                pass  # it was thrown out, or its gateway has gone
+            finally:
+                for writer in self._opened:
+                    writer.transport.abort()
+                self._opened.clear()
             await asyncio.sleep(self.rng.uniform(0.0, 0.3))
 
     # ------------------------------------------------------------------------------------------- means
@@ -47,7 +54,9 @@ class Strangers:
         role = role or self.rng.choice("abb")
         port = (self.fleet.tcp_ports if tcp else self.fleet.ports)[role]
         async with asyncio.timeout(5.0):
-            return await asyncio.open_connection("127.0.0.1", port, ssl=self.fleet.tls if tls else None)
+            streams = await asyncio.open_connection("127.0.0.1", port, ssl=self.fleet.tls if tls else None)
+        self._opened.append(streams[1])
+        return streams
 
     def _head(self, hello: Hello | None = None, token: str | None = None) -> bytes:
         target = "/v1/stream" + ("" if hello is None else f"?hello={push_frames.format_hello_query(hello)}")
@@ -67,16 +76,22 @@ class Strangers:
         tls = self.rng.random() < 0.2 and not role
         streams = await self._open("t" if tls else role, tls=tls)
         streams[1].write(self._head(Hello(channels=self._some())))
-        async with asyncio.timeout(5.0):
-            await streams[0].readuntil(b"\r\n\r\n")
+        await self._answered(streams, 4)
         return streams
+
+    async def _answered(self, streams: Streams, count: int) -> None:
+        try:
+            async with asyncio.timeout(5.0):
+                await streams[0].readexactly(count)
+        except BaseException:
+            streams[1].transport.abort()
+            raise
 
     async def _tcp_session(self) -> Streams:
         streams = await self._open(tcp=True)
         hello = push_frames.format_hello(push_frames.MSGPACK, Hello(channels=self._some()), self.fleet.token)
         streams[1].write(framing.frame(hello))
-        async with asyncio.timeout(5.0):
-            await streams[0].readexactly(4)
+        await self._answered(streams, 4)
         return streams
 
     def _end(self, streams: Streams) -> None:
@@ -169,12 +184,12 @@ class Strangers:
 
     async def tls_garbage(self) -> None:
         """Handshakes that are none, or are broken off."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.fleet.ports["t"])
-        writer.write(
+        streams = await self._open("t")
+        streams[1].write(
             self.rng.choice((b"GET / HTTP/1.1\r\n\r\n", self.rng.randbytes(300), b"\x16\x03\x01\x02\x00\x01\x00", b""))
         )
         await asyncio.sleep(self.rng.uniform(0.0, 1.0))
-        self._end((reader, writer))
+        self._end(streams)
 
     async def slowloris(self) -> None:
         """A head that never ends, a few bytes at a time: it must be given up."""

@@ -31,6 +31,9 @@ REFRESHED_MAX: Final = 2
 TOKEN_CODES: Final = frozenset({4300, 4301})
 TICKET_CODE: Final = 4304
 REPLACED_CODE: Final = 4104
+GHOST_S: Final = 60.0
+"""How long a gateway may take to read what we said on a connection that we gave up: as long as it was frozen, or cut off."""
+GHOSTS_MAX: Final = 8
 
 
 class Role(Enum):
@@ -158,13 +161,30 @@ Effect = Dial | Adopt | Promote | HangUp | GiveUp
 class _Gateway:
     """What is known of one gateway."""
 
-    __slots__ = ("backoff", "free_at", "url")
+    __slots__ = ("backoff", "free_at", "ghosts", "ghosts_until", "url")
 
     def __init__(self, url: str, backoff: Backoff) -> None:
         self.url = url
         self.backoff = backoff
         self.free_at = -inf
         """It is left alone until then."""
+        self.ghosts = 0
+        """Connections that we gave up before they were answered. It may read our hello there after a later one, and then replaces us
+        by ourselves."""
+        self.ghosts_until = -inf
+
+    def gave_up(self, link: _Link, now: Mono) -> None:
+        """We hang up."""
+        if link.due < inf:
+            self.ghosts = min(GHOSTS_MAX, self.ghosts + 1)
+            self.ghosts_until = now + GHOST_S
+
+    def is_ghost(self, now: Mono) -> bool:
+        """Whether it was one of them that replaced us; each does so once."""
+        if now > self.ghosts_until:
+            self.ghosts = 0
+        self.ghosts -= (found := self.ghosts > 0)
+        return found
 
 
 class _Link:
@@ -298,6 +318,7 @@ class Reunion:
             else:
                 continue
             effects += (HangUp(link=link.number, is_dead=True, problem=problem),)
+            link.gateway.gave_up(link, now)
             effects += self._ended(link, Ended(link=link.number, problem=problem), now)
         if self._active_at <= now:
             effects += self._dial_active(now)
@@ -354,6 +375,7 @@ class Reunion:
         before, self._active = self._active, link
         effects: tuple[Effect, ...] = (Adopt(link=link.number, is_standby=is_standby),)
         if before is not None and before is not link:
+            before.gateway.gave_up(before, now)
             if before.is_up:  # it asked us to leave
                 before.gateway.free_at = max(before.gateway.free_at, now + LEFT_S, self._move_until + LEFT_S)
             effects += (HangUp(link=before.number),)
@@ -381,6 +403,8 @@ class Reunion:
             return self._lost(now, was_up=link.is_up)
         if fact.code == TICKET_CODE and link.ticket is not None:
             return self._dial(link.gateway, link.role, now)  # the token opens what the ticket did not
+        if is_active and fact.code == REPLACED_CODE and link.gateway.is_ghost(now):
+            fact = Ended(link=link.number, problem=fact.problem)
         if fact.advice is Advice.NEVER and is_active:
             if fact.code not in TOKEN_CODES or not self._can_refresh or self._refreshed >= REFRESHED_MAX:
                 self.shape = Shape.GIVEN_UP

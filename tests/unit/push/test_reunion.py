@@ -266,6 +266,47 @@ def test_a_home_that_is_replaced_by_our_own_promotion_ends_nothing() -> None:
     assert [type(each) for each in alone.tell(replaced)] == [GiveUp]  # by somebody else
 
 
+def test_who_is_replaced_by_a_connection_of_its_own_that_it_gave_up_comes_back() -> None:
+    told = Told("a")
+    told.wake()  # the gateway is frozen: it reads the hello of the first connection later than that of the second
+    told.wake()
+    assert told.said[-1] == Dial(2, "a", Role.ACTIVE, 2.0)
+    told.welcome(2)
+    replaced = Ended(link=2, code=4104, advice=Advice.NEVER, problem="replaced")
+    told.tell(replaced)
+    assert told.machine.shape is Shape.CONNECTING
+    while told.said[-1] != Dial(3, "a", Role.ACTIVE, 2.0):
+        told.wake()
+    told.welcome(3)
+    again = told.tell(Ended(link=3, code=4104, advice=Advice.NEVER, problem="replaced"))
+    assert [type(each) for each in again] == [GiveUp], "there was one such connection: this is somebody else"
+
+
+def test_a_connection_that_was_given_up_long_ago_replaces_nobody() -> None:
+    told = Told("a")
+    told.wake()
+    told.wake()
+    told.welcome(2)
+    replaced = Ended(link=2, code=4104, advice=Advice.NEVER, problem="replaced")
+    assert [type(each) for each in told.tell(replaced, after_s=61.0)] == [GiveUp]
+
+
+def test_a_standby_that_was_promoted_in_vain_may_replace_its_successor_later() -> None:
+    told = with_standby()
+    told.tell(Ended(link=1))
+    told.now += 0.5
+    while told.machine.active == 2:
+        told.wake()
+    while told.said[-1] != Dial(told.machine._number, "b", Role.ACTIVE, 0.05):
+        dialled = told.machine._active
+        if dialled is not None and dialled.gateway.url == "a":
+            told.tell(Ended(link=dialled.number))
+        told.wake()
+    told.welcome(told.machine._number)
+    told.tell(Ended(link=told.machine._number, code=4104, advice=Advice.NEVER, problem="replaced"))
+    assert told.machine.shape is Shape.CONNECTING
+
+
 def test_who_is_to_be_promoted_without_a_standby_goes_elsewhere() -> None:
     told = Told()
     told.welcome(1)
