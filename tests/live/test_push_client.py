@@ -128,6 +128,23 @@ def test_what_is_published_is_read_once_and_in_order_over_every_transport(transp
     run(main)
 
 
+def test_where_a_reader_begins_is_said_even_if_messages_came_in_the_same_breath() -> None:
+    async def main() -> None:
+        async with two_gateways() as (one, _), PushClient([url(one)]) as writer, PushClient([url(one)]) as reader:
+            for number in range(3):
+                await writer.publish("n", number)
+            async with reader.subscribe("n", last=3) as items:
+                await until(lambda: reader.metrics.messages == 3)
+                place = await items.ready()
+                assert place is not None
+                assert place.seq == 0
+                async with asyncio.timeout(PATIENCE_S):
+                    assert [(await anext(items)).position.seq for _ in range(3)] == [1, 2, 3]  # type: ignore[union-attr]
+                assert await items.ready() == items.position
+
+    run(main)
+
+
 def test_a_gateway_that_is_killed_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with two_processes(tmp_path) as both:

@@ -114,12 +114,14 @@ class Subscription:
     async def ready(self) -> Position | None:
         """Waits until a gateway has said where it begins, and answers with that place: what is published now will be seen.
 
+        What has come in the same breath waits behind it, to be handed out. Once items were handed out, it is the place behind those.
+
         Raises:  as the iteration does.
         """
         await asyncio.shield(self._reading.ready)
         if self._reading.error is not None:
             raise self._reading.error
-        return self._reading.follower.place
+        return self._reading.place
 
     def __aiter__(self) -> Self:
         return self
