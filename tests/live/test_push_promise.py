@@ -40,13 +40,14 @@ def test_frames_whose_data_is_wrong_count_against_the_rate_like_any_other() -> N
             await client.say(Hello())
             assert isinstance(await client.hear(), Welcome)
             refused = 0
-            with pytest.raises(ConnectionClosed) as closed:
+            try:
                 for _ in range(100):
                     await client.connection.send('{"type":"pub","ref":7,"channel":"c","data":NaN}')
-                while True:
+                for _ in range(101):
                     refused += isinstance(await client.hear(), Ack)
+            except ConnectionClosed:
+                pass
             assert 10 <= refused < 50
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.reason == "rate"
+            assert client.connection.close_reason == "rate"
 
     play(story)

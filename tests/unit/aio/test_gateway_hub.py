@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budao.aio.gateway import GatewayMetrics, GatewayPolicy
+from budao.aio.gateway.channel import Channel
 from budao.aio.gateway.connection import FULL, PARKED
 from budao.aio.gateway.encoding import WS_JSON, WS_MSGPACK
-from budao.aio.gateway.hub import Channel, Hub
+from budao.aio.gateway.hub import Hub
 from budao.model import Wall
 from budao.push import (
     START,
@@ -92,6 +93,7 @@ class Reader:
         self.seqs: list[int] = []
         self.gaps: list[Gap] = []
         self.follower: Follower | None = None
+        self.gateway = self
         self._reader = websocket.Reader(1 << 24, is_server=False)
 
     def write(self, data: bytes) -> None:
@@ -130,6 +132,10 @@ class Reader:
         self.room = room
         if self.holds & FULL:
             self.hub.release(self, FULL)  # type: ignore[arg-type]
+
+    def mistake(self, connection: Reader, problem: Exception) -> None:
+        assert connection is self, problem
+        self.close("mistake")
 
     def close(self, why: str, *, after_s: float = 0.0, detail: str = "") -> None:
         self.why = why
@@ -549,7 +555,7 @@ def test_a_transport_that_raises_keeps_nobody_else_from_reading() -> None:
         each.join()
     world.say(10)
     assert [each.seqs for each in readers] == [[1], [1], [1]]
-    assert world.metrics.errors["mistake"] == 1
+    assert broken.why == "mistake", "left there, it would miss the message and never know"
 
 
 def test_a_large_batch_goes_out_in_pieces_that_get_smaller_with_more_readers() -> None:

@@ -25,9 +25,9 @@ from budao.push import BY_WHY, Bye, FromGateway, Move, Ping, Pulse
 from budao.wire import websocket
 
 if TYPE_CHECKING:
+    from budao.aio.gateway.channel import Channel, Lag
     from budao.aio.gateway.encoding import Encoding
     from budao.aio.gateway.gateway import Gateway
-    from budao.aio.gateway.hub import Channel, Lag
 
 FULL: Final = 1
 """It does not read fast enough: its transport said so."""

@@ -8,9 +8,11 @@ the label of `metrics.TRANSPORTS` that it is counted under.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from budao.push import FromGateway, Message, Ping, Recent
+from budao.model import LocalWireError
+from budao.push import FromGateway, Kind, Message, Ping, Recent
 from budao.wire import deflate, framing, push_frames, websocket
 
 
@@ -56,8 +58,15 @@ class Encoding:
     def _one(self, recent: Recent) -> bytes:
         found = recent.frames.get(self)
         if found is None:
-            found = recent.frames[self] = self._message(recent.message)
+            found = recent.frames[self] = self._made(recent.message)
         return found
+
+    def _made(self, message: Message) -> bytes:
+        try:
+            return self._message(message)
+        except LocalWireError:
+            # Somebody has published what is no JSON past the gateways. It has a place, so it is told, as what it is.
+            return self._message(replace(message, kind=Kind.BYTES))
 
     def __repr__(self) -> str:
         return f"<encoding {self.name}>"

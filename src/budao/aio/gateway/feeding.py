@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from budao.aio.channel_log import ChannelLog, Feed
-from budao.aio.gateway.hub import Channel, Hub
+from budao.aio.gateway.channel import Channel
+from budao.aio.gateway.hub import Hub
 from budao.push import Appended, Jumped, LogError, LogRefused, LogWentAway, News, Position, Problem
 
 log = logging.getLogger("budao.gateway")
@@ -165,7 +166,9 @@ class Feeding:
             self.hub.could_not_read(channel, place)
             self._later()
         else:
-            self.hub.have_read(channel, place, stretch)
+            if self.hub.have_read(channel, place, stretch):
+                await asyncio.sleep(READ_PAUSE_S)
+                self.hub.ask_again()
 
     def _later(self) -> None:
         if not self._is_later:

@@ -11,12 +11,11 @@ The hub waits for nothing: `follow`, `read` and `later` are handed in by `feedin
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from budao.aio.gateway.channel import LEFT, Channel, Done, Lag, Waiting
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.policy import GatewayPolicy
@@ -25,7 +24,6 @@ from budao.model import Wall
 from budao.push import (
     START,
     Appended,
-    ChannelPolicy,
     ChannelRules,
     Gap,
     Hole,
@@ -45,85 +43,9 @@ from budao.push import (
 if TYPE_CHECKING:
     from budao.aio.gateway.encoding import Encoding
 
-log = logging.getLogger("budao.gateway")
-
 EARLY_MAX: Final = 10_000
 """Messages told of a channel before its beginning is known."""
 OVERHEAD_BYTES: Final = 64
-LOG_PAUSE_S: Final = 1.0
-
-Done = Callable[[Position | Problem], None]
-
-
-class Lag:
-    """Where one reader of a channel is that does not flow."""
-
-    __slots__ = ("is_reading", "is_standing", "mark", "missing", "place")
-
-    def __init__(self, place: Position, mark: int) -> None:
-        self.place = place
-        self.mark = mark
-        """What the ring had counted at that place; for one older than the ring, what it is judged by."""
-        self.missing: Position | None = None
-        """It was too slow, and from here up to `place` it gets nothing; not told yet."""
-        self.is_reading = False
-        """The log was asked for what follows."""
-        self.is_standing = False
-        """It is a standby: it keeps the channel followed, and gets nothing."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """Somebody who subscribed before it was known where the channel stands."""
-
-    after: Position | None
-    last: int
-    is_standing: bool
-    done: Done
-
-
-class Channel:
-    """A channel that is followed here."""
-
-    __slots__ = (
-        "ahead",
-        "early",
-        "flowing",
-        "idle_since",
-        "lagging",
-        "least_mark",
-        "name",
-        "policy",
-        "ring",
-        "told_at",
-        "waiting",
-    )
-
-    def __init__(self, name: str, policy: ChannelPolicy) -> None:
-        self.name = name
-        self.policy = policy
-        self.ring: Ring | None = None
-        """None until the log has said where it stands."""
-        self.early: list[Message] = []
-        self.waiting: dict[Connection, Waiting] = {}
-        self.flowing: dict[Encoding, dict[Connection, Callable[[bytes], None]]] = {}
-        self.lagging: dict[Connection, Lag] = {}
-        self.ahead: dict[Connection, Lag] = {}
-        """Those of them who know more than our feed has told: from the log, or from another gateway."""
-        self.least_mark = 0
-        """No lagging reader is judged by less."""
-        self.told_at = 0.0
-        """When those who flow last heard something."""
-        self.idle_since: float | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        return not (self.flowing or self.lagging or self.waiting)
-
-    @property
-    def readers(self) -> int:
-        """How many flow."""
-        return sum(map(len, self.flowing.values()))
 
 
 class Hub:
@@ -159,7 +81,11 @@ class Hub:
         self._is_sending = False
         self._held: list[Connection] = []
         """Those who became full while a message was on its way to everybody."""
+        self._refusing: list[tuple[Callable[[bytes], None], Exception]] = []
+        """Those whose transport did not take it."""
         self._turns: dict[Connection, None] = {}
+        self._pausing: dict[tuple[Connection, Channel], None] = {}
+        """Those whom the log told nothing new."""
         self._reading: dict[tuple[Channel, Position], dict[Connection, Lag]] = {}
 
     # ------------------------------------------------------------------------------------------- who reads what
@@ -200,8 +126,10 @@ class Hub:
         if channel is not None:
             if channel in connection.places:
                 self._leave(connection, channel, connection.places.pop(channel))
-            channel.waiting.pop(connection, None)
+            wish = channel.waiting.pop(connection, None)
             self._look(channel)
+            if wish is not None:
+                wish.done(LEFT)
 
     def leave(self, connection: Connection) -> None:
         """Delivers nothing any more."""
@@ -249,10 +177,28 @@ class Hub:
         spent = self.policy.step_bytes_max
         for connection in tuple(self._turns):
             del self._turns[connection]
-            self.catch_up(connection)
+            self._try(connection)
             spent -= self.policy.catch_up_bytes
             if spent <= 0:
                 break
+        if self._turns:
+            self.later()
+
+    def _try(self, connection: Connection) -> None:
+        try:
+            self.catch_up(connection)
+        except Exception as problem:  # noqa: BLE001 - the others go on
+            connection.gateway.mistake(connection, problem)
+
+    def _catch_up_all(self, connections: Iterable[Connection]) -> None:
+        """As many as one turn of the loop allows; the others in the next ones."""
+        spent = self.policy.step_bytes_max
+        for connection in tuple(connections):
+            if spent > 0:
+                self._try(connection)
+                spent -= self.policy.catch_up_bytes
+            else:
+                self._turns[connection] = None
         if self._turns:
             self.later()
 
@@ -289,8 +235,9 @@ class Hub:
             return 0
         ring = channel.ring
         if ring is None:
-            if len(channel.early) < EARLY_MAX:
-                channel.early.extend(messages)
+            if channel.early_count < EARLY_MAX:  # what is left out is read from the log once something follows it
+                channel.early_count += len(messages)
+                channel.early.append(messages)
             return 0
         if not follows(ring.head, messages[0].position):
             messages = self._mend(channel, ring, messages)
@@ -300,21 +247,7 @@ class Hub:
         channel.told_at = self.now()
         spent = 0
         if channel.flowing:
-            self._is_sending = True
-            readers = 0
-            transports = self.metrics.transports
-            for encoding, writers in channel.flowing.items():
-                data = encoding.messages(kept)
-                send(writers, data, self.send_all, self._refused)
-                count = len(writers)
-                readers += count
-                spent += count * len(data)
-                counted = transports[encoding.transport]
-                counted.deliveries += count * len(kept)
-                counted.bytes_out += count * len(data)
-            self._is_sending = False
-            if self._held:
-                self._stop_held()
+            readers, spent = self._fan_out(channel, kept)
             took_s = self.wall() - messages[0].at
             self.metrics.publish_to_deliver.record_s(max(0.0, took_s))
             if self.delivered is not None:
@@ -341,6 +274,7 @@ class Hub:
             self.metrics.gaps[gap.why.value] += len(writers)
         self._is_sending = False
         self._stop_held()
+        self._end_refusing(channel)
         self._meet(channel, channel.ring)
 
     def followed(self, channel: Channel, stretch: Stretch) -> None:
@@ -362,16 +296,15 @@ class Hub:
             for lag in channel.lagging.values():
                 lag.mark = ring.total_bytes
         early, channel.early = channel.early, []
-        if early:
-            self.append(channel.name, early)
+        for run in early:
+            self.append(channel.name, run)
         waiting, channel.waiting = channel.waiting, {}
         for connection, wish in waiting.items():
             if not connection.is_over:
                 place = self._begin(channel, ring, connection, wish.after, wish.last, is_standing=wish.is_standing)
-                wish.done(place)
+                _answer(connection, wish, place)
         self._meet(channel, ring)
-        for connection in tuple(channel.lagging):
-            self.catch_up(connection)
+        self._catch_up_all(channel.lagging)
         self._look(channel)
 
     def not_followed(self, channel: Channel, problem: Problem) -> None:
@@ -380,36 +313,73 @@ class Hub:
             del self.channels[channel.name]
             self.idle.pop(channel, None)
         waiting, channel.waiting = channel.waiting, {}
-        for wish in waiting.values():
-            wish.done(problem)
+        for connection, wish in waiting.items():
+            _answer(connection, wish, problem)
 
-    def have_read(self, channel: Channel, place: Position, stretch: Stretch) -> None:
-        """What the log retains after a place: for all who asked."""
+    def have_read(self, channel: Channel, place: Position, stretch: Stretch) -> bool:
+        """What the log retains after a place: for all who asked. The value is whether some got no further by it.
+
+        Those are to ask again after a pause, at `ask_again`.
+        """
         ring = channel.ring
         kept = [Recent(message, 0) for message in stretch.messages]
         size = sum(len(message.data) + OVERHEAD_BYTES for message in stretch.messages)
-        gap = bridge(place, stretch)
+        gap = None if stretch.head == START else bridge(place, stretch)
+        spent = self.policy.step_bytes_max
+        made: dict[Encoding, bytes] = {}
         for connection, lag in self._reading.pop((channel, place), {}).items():
             lag.is_reading = False
             if connection.is_over or connection.places.get(channel) is not lag or ring is None:
                 continue
             if connection.holds or lag.place != place:  # it is read again when it goes on
                 if not connection.holds:
-                    self.catch_up(connection)
+                    self._try(connection)
                 continue
-            if gap is not None:
-                self._tell(connection, gap, connection.write)
-                lag.place = gap.upto
-            if kept:
-                connection.write(connection.encoding.messages(kept))
-                self._count(connection, len(kept))
-                lag.place = kept[-1].message.position
+            if spent <= 0:  # others had what one turn may take: it asks again
+                self._turns[connection] = None
+                continue
+            try:
+                spent -= self._hand_over(connection, lag, gap, kept, made)
+            except Exception as problem:  # noqa: BLE001 - the others go on
+                connection.gateway.mistake(connection, problem)
+                continue
             lag.mark = min(ring.total_bytes, lag.mark + size)
-            if _is_ahead(lag.place, ring.head) and not stretch.more:
+            if stretch.head == START or (_is_ahead(lag.place, ring.head) and not stretch.more):
                 channel.ahead[connection] = lag
+            elif lag.place == place:  # the log and our feed are not in the same life: one of them will say so
+                channel.ahead[connection] = lag
+                self._pausing[connection, channel] = None
             elif not connection.holds:
                 self._turns[connection] = None
-                self.later()
+        if self._turns:
+            self.later()
+        return bool(self._pausing)
+
+    def _hand_over(
+        self, connection: Connection, lag: Lag, gap: Gap | None, kept: list[Recent], made: dict[Encoding, bytes]
+    ) -> int:
+        """What was read, to one who asked, put together once for each encoding. The value is its bytes."""
+        if gap is not None:
+            self._tell(connection, gap, connection.write)
+            lag.place = gap.upto
+        if not kept:
+            return 0
+        data = made.get(connection.encoding)
+        if data is None:
+            data = made[connection.encoding] = connection.encoding.messages(kept)
+        connection.write(data)
+        self._count(connection, len(kept))
+        lag.place = kept[-1].message.position
+        return len(data)
+
+    def ask_again(self) -> None:
+        """The pause is over."""
+        pausing, self._pausing = self._pausing, {}
+        for connection, channel in pausing:
+            if channel.ahead.pop(connection, None) is not None:
+                self._turns[connection] = None
+        if self._turns:
+            self.later()
 
     def could_not_read(self, channel: Channel, place: Position) -> None:
         """The log did not answer: they try again in the next turn."""
@@ -546,7 +516,7 @@ class Hub:
             ):
                 del channel.ahead[connection]
                 if connection.places.get(channel) is lag:
-                    self.catch_up(connection)
+                    self._try(connection)
 
     def _tell(self, connection: Connection, gap: Gap, write: Callable[[bytes], object]) -> None:
         self.metrics.count_gap(gap.why.value)
@@ -555,9 +525,42 @@ class Hub:
     def _count(self, connection: Connection, count: int) -> None:
         self.metrics.transports[connection.encoding.transport].deliveries += count
 
-    def _refused(self, problem: Exception) -> None:
-        self.metrics.count_error("mistake")
-        log.error("a transport refused to take bytes; the other readers go on", exc_info=problem)
+    def _fan_out(self, channel: Channel, kept: Sequence[Recent]) -> tuple[int, int]:
+        """To everybody who flows. The value is how many they are, and how many bytes that was."""
+        self._is_sending = True
+        readers = spent = 0
+        transports = self.metrics.transports
+        for encoding, writers in channel.flowing.items():
+            try:
+                data = encoding.messages(kept)
+            except Exception as problem:  # noqa: BLE001 - whoever reads it ends, and so is left without a silent hole
+                self._refusing += [(write, problem) for write in writers.values()]
+                continue
+            send(writers, data, self.send_all, self._refused)
+            count = len(writers)
+            readers += count
+            spent += count * len(data)
+            counted = transports[encoding.transport]
+            counted.deliveries += count * len(kept)
+            counted.bytes_out += count * len(data)
+        self._is_sending = False
+        if self._held:
+            self._stop_held()
+        if self._refusing:
+            self._end_refusing(channel)
+        return readers, spent
+
+    def _refused(self, write: Callable[[bytes], None], problem: Exception) -> None:
+        self._refusing.append((write, problem))
+
+    def _end_refusing(self, channel: Channel) -> None:
+        """Whoever flows and was not sent something would miss it unnoticed; ended, it comes back for it."""
+        refusing, self._refusing = self._refusing, []
+        problems = {id(write): problem for write, problem in refusing}
+        for writers in tuple(channel.flowing.values()) if problems else ():
+            for connection, write in tuple(writers.items()):
+                if id(write) in problems:
+                    connection.gateway.mistake(connection, problems[id(write)])
 
     def _mend(self, channel: Channel, ring: Ring, messages: Sequence[Message]) -> Sequence[Message]:
         """News that do not follow the head: what was told already is dropped; who flows reads what is missing from the log."""
@@ -569,8 +572,7 @@ class Hub:
             first = news[0].position
             ring.jump(Position(first.epoch, first.seq - 1))
             self._break_off(channel, head, only_if_not=ring.head)
-            for connection in tuple(channel.lagging):
-                self.catch_up(connection)
+            self._catch_up_all(channel.lagging)
         return news
 
     def _break_off(self, channel: Channel, place: Position, *, only_if_not: Position) -> None:
@@ -592,20 +594,31 @@ class Hub:
         for connection, lag in tuple(channel.lagging.items()):
             if lag.is_standing:
                 continue
+            if _is_ahead(lag.place, ring.head):  # it waits for us
+                lag.mark = ring.total_bytes
             if lag.mark >= bound:
                 least = min(least, lag.mark)
             elif policy.slow is Slow.CLOSE:
                 self.metrics.count_error("slow")
                 connection.close("slow", detail=f"more than {policy.behind_bytes_max} bytes behind in {channel.name}")
             else:
-                if lag.missing is None:
+                latest = ring.before_last(1)
+                if lag.missing is None and lag.place != latest:
                     lag.missing = lag.place
-                lag.place = ring.before_last(1)
+                lag.place = latest
                 lag.mark = ring.mark_at(lag.place)
                 least = min(least, lag.mark)
                 if not connection.holds:  # it was reading the log, which is slower than the channel grows
                     self.catch_up(connection)
         channel.least_mark = least
+
+
+def _answer(connection: Connection, wish: Waiting, found: Position | Problem) -> None:
+    """A mistake with one of them keeps nobody else waiting."""
+    try:
+        wish.done(found)
+    except Exception as problem:  # noqa: BLE001 - told to the gateway
+        connection.gateway.mistake(connection, problem)
 
 
 def _is_ahead(place: Position, head: Position) -> bool:

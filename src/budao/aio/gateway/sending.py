@@ -74,7 +74,10 @@ def descriptor_of(connection: Connection) -> int:
 
 
 def send(
-    writers: Mapping[Connection, Write], data: bytes, through: SendAll | None, failed: Callable[[Exception], None]
+    writers: Mapping[Connection, Write],
+    data: bytes,
+    through: SendAll | None,
+    failed: Callable[[Write, Exception], None],
 ) -> None:
     """The hot path: the same bytes to every reader. `failed` is told of a transport that refuses; the others go on.
 
@@ -101,13 +104,15 @@ def send(
     _write(others, data, failed)
 
 
-def _write(writes: Iterable[Write], data: bytes, failed: Callable[[Exception], None]) -> None:
+def _write(writes: Iterable[Write], data: bytes, failed: Callable[[Write, Exception], None]) -> None:
     each = iter(writes)
+    write: Write | None = None
     while True:
         try:
             for write in each:
                 write(data)
         except Exception as problem:  # noqa: BLE001 - told to `failed`
-            failed(problem)
+            assert write is not None, "iterating raises nothing"
+            failed(write, problem)
         else:
             return

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from budao.aio.gateway.channel import LEFT
 from budao.aio.gateway.connection import FULL, OPENING, Connection
 from budao.model import RemoteWireError, Wall
 from budao.push import (
@@ -174,7 +175,8 @@ class Talk(Connection):
     def _note(self, opening: Opening, channel: str, found: Position | Problem) -> None:
         if isinstance(found, Problem):
             opening.refused[channel] = found
-            self.session.forget(channel)
+            if found is not LEFT:  # it may be subscribed again already
+                self.session.forget(channel)
         else:
             opening.channels[channel] = found
 
@@ -184,13 +186,16 @@ class Talk(Connection):
             return
         self._note(opening, channel, found)
         if not opening.pending:
-            self.out = []
+            is_gathering = self.out is not None  # its last channel was given up by what is being read just now
+            if not is_gathering:
+                self.out = []
             if isinstance(opening.effect, Open):
                 self._opened(opening)
             else:
                 self._promoted(opening, opening.effect)
-            self.flush()
-            self.out = None
+            if not is_gathering:
+                self.flush()
+                self.out = None
 
     def _opened(self, opening: Opening) -> None:
         gateway, effect = self.gateway, opening.effect
@@ -241,7 +246,8 @@ class Talk(Connection):
         if self.is_over:
             return
         if isinstance(found, Problem):
-            self.session.forget(effect.channel)
+            if found is not LEFT:  # it may be subscribed again already
+                self.session.forget(effect.channel)
             if effect.ref:
                 self.say(Ack(ref=effect.ref, problem=found))
             return
