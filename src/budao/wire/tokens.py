@@ -274,7 +274,11 @@ def _jwk(stated: Mapping[str, Any]) -> _Key | None:
         written = stated.get("k")
         if not isinstance(written, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", written):
             raise _bad(f"the key {kid!r} has no secret in base64url")
-        return _secret_key(_base64(written), kid)
+        try:
+            secret = _base64(written)
+        except RemoteWireError:
+            raise _bad(f"the secret of the key {kid!r} is cut off: so many characters are no base64url") from None
+        return _secret_key(secret, kid)
     if _PRIVATE & set(stated):
         raise _bad(f"the key {kid!r} is a private one; whoever checks tokens needs the public one only")
     algorithms = _algorithms()

@@ -223,6 +223,7 @@ def test_keys_that_should_not_be_used_are_refused_when_they_are_read() -> None:
         lambda: TokenKeys.of_jwks('{"keys":[{"kty":"RSA","n":"x"}]}'),
         lambda: TokenKeys.of_jwks('{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}'),
         lambda: TokenKeys.of_jwks('{"keys":[{"kty":"oct"}]}'),
+        lambda: TokenKeys.of_jwks('{"keys":[{"kty":"oct","k":"' + "a" * 49 + '"}]}'),
         lambda: TokenKeys.of_jwks(json.dumps({"keys": [jwk(ed_key(), d="x")]})),
         lambda: TokenKeys.of_jwks(json.dumps({"keys": [jwk(ed_key(), kid="a"), jwk(ed_key(), kid="a")]})),
         lambda: TokenKeys.of_jwks(json.dumps({"keys": [jwk(ed_key(), kid=7)]})),
