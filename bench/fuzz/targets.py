@@ -1,18 +1,17 @@
 """Everything that turns bytes into values, each with what must hold of it whatever the bytes are.
 
-A target returns for a value that was read and for the error it documents, and raises anything else.
+Those of push are in `push_targets`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from random import Random
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
-from bench.fuzz import log_samples, samples
+from bench.fuzz import log_samples, push_targets, samples
+from bench.fuzz.holding import Target, same, same_however_cut, tried
 from budao.adapters.stores import _parse as parse_url
 from budao.model import BadSettings, Load, RemoteWireError
 from budao.settings import parse, read_environment, read_text, read_version, typed
@@ -20,15 +19,12 @@ from budao.settings.versions import written_version
 from budao.store import Entry
 from budao.wire import (
     decoding,
-    deflate,
     federation,
     format_instance,
     format_load,
     format_priority,
     format_timeout,
     format_watcher,
-    framing,
-    http1,
     instance_key,
     joined,
     journal,
@@ -48,96 +44,70 @@ from budao.wire import (
     parse_validity,
     parse_watcher,
     protobuf,
-    sse,
     store_frames,
-    websocket,
 )
 
-T = TypeVar("T")
 EDIT_BYTES: Final = 6
 SECRET: Final = "sesame"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What to feed, and where to begin."""
-
-    read: Callable[[bytes], object]
-    seeds: Callable[[], Sequence[bytes]]
-    shape: Callable[[bytes, Random], bytes | None] | None = None
-    """Changes a value within the bytes, if they hold one."""
-
-
-def _or(wrong: type[Exception], read: Callable[..., T], *given: Any) -> T | None:
-    """What is read, or None for bytes that are refused as they should be."""
-    try:
-        return read(*given)
-    except wrong as refused:
-        str(refused)  # a message that cannot be built is no message
-        return None
-
-
-def _same(one: object, other: object) -> None:
-    assert repr(one) == repr(other), f"{one!r} came back as {other!r}"
 
 
 def read_protobuf(raw: bytes) -> None:
     if not raw:
         return
     kind = samples.TYPES[raw[0] % len(samples.TYPES)]
-    if (found := _or(RemoteWireError, protobuf.decode, kind, raw[1:])) is not None:
-        _same(found, protobuf.decode(kind, protobuf.encode(found)))
+    if (found := tried(RemoteWireError, protobuf.decode, kind, raw[1:])) is not None:
+        same(found, protobuf.decode(kind, protobuf.encode(found)))
 
 
 def read_store_frame(raw: bytes) -> None:
-    if (found := _or(RemoteWireError, store_frames.parse_message, raw)) is not None:
-        _same(found, store_frames.parse_message(store_frames.format_message(found)[store_frames.LENGTH_BYTES :]))
+    if (found := tried(RemoteWireError, store_frames.parse_message, raw)) is not None:
+        same(found, store_frames.parse_message(store_frames.format_message(found)[store_frames.LENGTH_BYTES :]))
 
 
 def read_store_stream(raw: bytes) -> None:
     whole, pieces = store_frames.Decoder(4096), store_frames.Decoder(4096)
-    at_once = _or(RemoteWireError, whole.feed, raw)
+    at_once = tried(RemoteWireError, whole.feed, raw)
     apart: list[store_frames.Message] | None = []
     for at in range(0, len(raw), 7):
-        more = _or(RemoteWireError, pieces.feed, raw[at : at + 7])
+        more = tried(RemoteWireError, pieces.feed, raw[at : at + 7])
         if more is None:
             apart = None
             break
         assert apart is not None
         apart += more
-    _same(at_once, apart)
+    same(at_once, apart)
 
 
 def read_log_frame(raw: bytes) -> None:
-    if (found := _or(RemoteWireError, log_frames.parse_message, raw)) is None:
+    if (found := tried(RemoteWireError, log_frames.parse_message, raw)) is None:
         return
     again = log_frames.parse_message(log_frames.format_message(found)[decoding.LENGTH_BYTES :])
     if isinstance(found, log_frames.Failed):  # errors are equal if they say the same
         assert isinstance(again, log_frames.Failed)
-        _same(str(found.error), str(again.error))
+        same(str(found.error), str(again.error))
     else:
-        _same(found, again)
+        same(found, again)
 
 
 def read_log_stream(raw: bytes) -> None:
-    _same_however_cut(raw, lambda: log_frames.Decoder(4096).feed)
+    same_however_cut(raw, lambda: log_frames.Decoder(4096).feed)
 
 
 def read_log_payload(raw: bytes) -> None:
     """The payload of a record of a log, whichever it is."""
-    if (start := _or(RemoteWireError, log_journal.parse_start, raw)) is not None:
-        _same(start, log_journal.parse_start(log_journal.format_start(start)))
-    if (group := _or(RemoteWireError, log_journal.parse_group, raw)) is not None:
+    if (start := tried(RemoteWireError, log_journal.parse_start, raw)) is not None:
+        same(start, log_journal.parse_start(log_journal.format_start(start)))
+    if (group := tried(RemoteWireError, log_journal.parse_group, raw)) is not None:
         again = log_journal.format_group(group[0], list(map(log_codec.format_run, group[1])))
-        _same(group, log_journal.parse_group(again))
+        same(group, log_journal.parse_group(again))
     first, *parts, last = log_samples.log_records()[2:]
     for payloads in ([raw, *parts, last], [first, raw, last], [first, *parts, raw]):
-        _or(RemoteWireError, log_journal.parse_snapshot, payloads)
+        tried(RemoteWireError, log_journal.parse_snapshot, payloads)
 
 
 def read_federation_frame(raw: bytes) -> None:
-    if (found := _or(RemoteWireError, federation.parse_frame, raw)) is not None:
-        _same(found, federation.parse_frame(federation.format_frame(found)[federation.LENGTH_BYTES :]))
+    if (found := tried(RemoteWireError, federation.parse_frame, raw)) is not None:
+        same(found, federation.parse_frame(federation.format_frame(found)[federation.LENGTH_BYTES :]))
 
 
 def read_journal(raw: bytes) -> None:
@@ -149,14 +119,14 @@ def read_journal(raw: bytes) -> None:
 
 def read_payload(raw: bytes) -> None:
     """The payload of a record, whichever it is."""
-    if (start := _or(RemoteWireError, journal.parse_start, raw)) is not None:
-        _same(start, journal.parse_start(journal.format_start(start)))
-    if (group := _or(RemoteWireError, journal.parse_group, raw)) is not None:
+    if (start := tried(RemoteWireError, journal.parse_start, raw)) is not None:
+        same(start, journal.parse_start(journal.format_start(start)))
+    if (group := tried(RemoteWireError, journal.parse_group, raw)) is not None:
         again = journal.format_group(group[0], list(map(journal.format_command, group[1])))
-        _same(group, journal.parse_group(again))
+        same(group, journal.parse_group(again))
     first, *parts, last = samples.snapshot_payloads()
     for payloads in ([raw, *parts, last], [first, raw, last], [first, *parts, raw]):
-        _or(RemoteWireError, journal.parse_snapshot, payloads)
+        tried(RemoteWireError, journal.parse_snapshot, payloads)
 
 
 JOURNAL: Final = samples.journal_file()
@@ -202,23 +172,23 @@ def read_damaged_journal(script: bytes) -> None:
 
 
 def read_instance(raw: bytes) -> None:
-    if (instance := _or(RemoteWireError, parse_instance, raw)) is not None:
-        _same(instance, parse_instance(format_instance(instance)))
-    if (watcher := _or(RemoteWireError, parse_watcher, "one", raw)) is not None:
-        _same(watcher, parse_watcher("one", format_watcher(watcher)))
+    if (instance := tried(RemoteWireError, parse_instance, raw)) is not None:
+        same(instance, parse_instance(format_instance(instance)))
+    if (watcher := tried(RemoteWireError, parse_watcher, "one", raw)) is not None:
+        same(watcher, parse_watcher("one", format_watcher(watcher)))
     key = raw.decode("utf-8", "replace")
-    if (names := _or(RemoteWireError, parse_key, key)) is not None and len(raw) < 512:
+    if (names := tried(RemoteWireError, parse_key, key)) is not None and len(raw) < 512:
         assert instance_key("x", *names).rsplit("/", 2)[1:] == key.rsplit("/", 2)[1:]
 
 
 def read_slices(raw: bytes) -> None:
-    if (found := _or(RemoteWireError, parse_slice_list, raw, "shop")) is not None:
+    if (found := tried(RemoteWireError, parse_slice_list, raw, "shop")) is not None:
         joined(found.slices)
-    _or(RemoteWireError, parse_slice_event, raw, "shop")
+    tried(RemoteWireError, parse_slice_event, raw, "shop")
 
 
 def read_consul(raw: bytes) -> None:
-    _or(RemoteWireError, parse_health, raw, "shop")
+    tried(RemoteWireError, parse_health, raw, "shop")
 
 
 def read_header(raw: bytes) -> None:
@@ -230,14 +200,14 @@ def read_header(raw: bytes) -> None:
     if (timeout_s := parse_timeout(text)) is not None:
         format_timeout(timeout_s)
     if (priority := parse_priority(text)) is not None:
-        _same(priority, parse_priority(format_priority(priority)))
+        same(priority, parse_priority(format_priority(priority)))
     if found := parse_traceparent(text):
         assert parse_traceparent(found) == found
     assert parse_index(text) >= 0
 
 
 def read_certificate(raw: bytes) -> None:
-    _or(RemoteWireError, parse_validity, raw)
+    tried(RemoteWireError, parse_validity, raw)
 
 
 class Speed(Enum):
@@ -279,22 +249,22 @@ def read_settings(raw: bytes) -> None:
     def stated(raw: bytes) -> object:
         return typed(Own, read_text(raw, source="a file"))
 
-    _or(BadSettings, parsed, raw)
-    _or(BadSettings, stated, raw)
+    tried(BadSettings, parsed, raw)
+    tried(BadSettings, stated, raw)
 
 
 def read_variables(raw: bytes) -> None:
     """Each line is a name and a value."""
     lines = raw.decode("utf-8", "surrogateescape").split("\n")
     environ = {f"BUDAO__{name}": value for name, _, value in (line.partition("=") for line in lines)}
-    if (stated := _or(BadSettings, read_environment, environ)) is not None:
-        _or(BadSettings, typed, Own, stated)
+    if (stated := tried(BadSettings, read_environment, environ)) is not None:
+        tried(BadSettings, typed, Own, stated)
 
 
 def read_kept_version(raw: bytes) -> None:
-    found = _or(BadSettings, read_version, Entry("k", raw, 1, 1, 1, 0))
+    found = tried(BadSettings, read_version, Entry("k", raw, 1, 1, 1, 0))
     if found is not None and len(raw) < 200:
-        _same(found, read_version(Entry("k", written_version(found), 1, 1, 1, 0)))
+        same(found, read_version(Entry("k", written_version(found), 1, 1, 1, 0)))
 
 
 def _refusal(url: str) -> str:
@@ -307,96 +277,13 @@ def _refusal(url: str) -> str:
 
 def read_url(raw: bytes) -> None:
     text = raw.decode("utf-8", "surrogateescape")
-    _or(BadSettings, parse_url, text)
+    tried(BadSettings, parse_url, text)
     for line in (
         f"etcd://root:{SECRET}{text}{SECRET}@a:1",
         f"etcds://root:{SECRET}@a:1{text}",
         f"budao:{SECRET}{text}",
     ):
         assert SECRET not in _refusal(line), f"{line!r} shows a password"
-
-
-def _cut(raw: bytes, step: int, feed: Callable[[bytes], Sequence[object]]) -> tuple[list[object], bool]:
-    """What a stream says in pieces, and whether it ended in an error."""
-    found: list[object] = []
-    for at in range(0, len(raw), step):
-        try:
-            found += feed(raw[at : at + step])
-        except (http1.BadRequest, http1.BadResponse, websocket.BadFrame, framing.BadFraming) as bad:
-            str(bad)
-            return found + list(bad.before), True
-        except RemoteWireError as bad:
-            str(bad)
-            return found, True
-    return found, False
-
-
-def _same_however_cut(raw: bytes, reader: Callable[[], Callable[[bytes], Sequence[object]]]) -> None:
-    whole, parts = _cut(raw, max(1, len(raw)), reader()), _cut(raw, 7, reader())
-    if whole[1] == parts[1] is False:
-        _same(_joined(whole[0]), _joined(parts[0]))
-    assert whole[1] == parts[1], "an error depends on how it was cut"
-
-
-def _joined(found: Sequence[object]) -> list[object]:
-    """Neighbouring pieces of a body made one."""
-    bodies: list[bytes] = []
-    out: list[object] = []
-    for each in found:
-        if isinstance(each, http1.Body):
-            bodies.append(each.data)
-            continue
-        if bodies:
-            out.append(b"".join(bodies))
-            bodies = []
-        out.append(bytes(each) if isinstance(each, memoryview) else each)
-    return [*out, b"".join(bodies)] if bodies else out
-
-
-def read_requests(raw: bytes) -> None:
-    _same_however_cut(raw, lambda: http1.RequestReader(http1.HeadPolicy()).feed)
-    for request in _cut(raw, max(1, len(raw)), http1.RequestReader(http1.HeadPolicy()).feed)[0]:
-        if isinstance(request, http1.Request):
-            _or(http1.BadRequest, http1.parse_query, request.query)
-            if (upgrade := _or(http1.BadRequest, websocket.check_upgrade, request)) is not None:
-                websocket.accept(upgrade.key)
-                _or(http1.BadRequest, deflate.accept, upgrade.extensions)
-
-
-def read_answers(raw: bytes) -> None:
-    _same_however_cut(raw, lambda: http1.ResponseReader(http1.HeadPolicy()).feed)
-
-
-def read_websocket(raw: bytes) -> None:
-    bound = 70_000
-    for is_server in (True, False):
-        _same_however_cut(
-            raw, lambda who=is_server: websocket.Reader(bound, is_server=who, inflate=deflate.Inflate(bound)).feed
-        )
-
-
-def read_deflate(raw: bytes) -> None:
-    bound = 70_000
-    inflate = deflate.Inflate(bound, takeover=True)
-    for _ in range(2):
-        if (found := _or(websocket.BadFrame, lambda: inflate.feed(raw) + inflate.end())) is None:
-            break
-        assert len(found) <= bound
-    once = deflate.Inflate(len(raw))
-    assert once.feed(deflate.compress(raw)) + once.end() == raw
-    text = raw.decode("latin-1")
-    _or(http1.BadRequest, deflate.accept, text)
-    _or(RemoteWireError, deflate.agreed, text)
-
-
-def read_events(raw: bytes) -> None:
-    _same_however_cut(raw, lambda: sse.Reader(70_000).feed)
-    event = sse.Reader(1 << 20).feed(sse.event(raw, id="1"))
-    assert event == [sse.Event(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), id="1")]
-
-
-def read_framing(raw: bytes) -> None:
-    _same_however_cut(raw, lambda: framing.Reader(1_000).feed)
 
 
 TARGETS: Final = {
@@ -423,12 +310,5 @@ TARGETS: Final = {
     "variables": Target(read_variables, lambda: [b"COUNT=3\nINNER__LOW=4\nWORDS=['a']\nSHARE=1e3"]),
     "versions": Target(read_kept_version, samples.versions, samples.bent_json),
     "store-url": Target(read_url, samples.urls),
-    "requests": Target(read_requests, samples.requests),
-    "answers": Target(read_answers, samples.answers),
-    "websocket": Target(read_websocket, samples.websockets),
-    "deflate": Target(read_deflate, samples.deflated),
-    "events": Target(
-        read_events, lambda: [sse.event(b"a\nb", id="1", event="gap"), b"\xef\xbb\xbfretry: 5\r\rdata\r\n\r\n"]
-    ),
-    "framing": Target(read_framing, lambda: [framing.frame(b"abc") + framing.frame(b"") + framing.frame(bytes(900))]),
+    **push_targets.TARGETS,
 }
