@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 from tests.live.redis_server import PATIENCE_S
 
@@ -71,7 +71,7 @@ class Pages:
             if said["name"] == name:
                 return said["value"]
 
-    def __enter__(self) -> Pages:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -36,6 +36,8 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
   let moveUntil = -Infinity;
   let offer = null;
   let refreshed = 0;
+  /** The one that was lost last is chosen last: it may be gone. */
+  let lostGateway = null;
 
   /** What is to be done, in order; each call from outside takes it along. */
   let effects = [];
@@ -164,8 +166,10 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     const meant = advice === 'never' && isActive ? 'now' : advice;
     avoid(gateway, now + pauseS(policy, gateway.failed++, random, meant, afterS));
     if (afterS > 0) gateway.askedAt = gateway.freeAt;
-    if (isActive) lost(now, isUp(link));
-    else if (isStandby) standbySoon(now);
+    if (isActive) {
+      lostGateway = gateway;
+      lost(now, isUp(link));
+    } else if (isStandby) standbySoon(now);
     else dialNext(now);
   }
 
@@ -232,7 +236,9 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     const found = [...gateways.values()].filter((each) => each !== activeLink?.gateway);
     const free = found.filter((each) => each.freeAt <= now);
     if (!free.length) return Math.min(...found.map((each) => each.freeAt));
-    dial(free[Math.floor(random() * free.length)], role, now);
+    const others = free.filter((each) => each !== lostGateway);
+    const among = others.length ? others : free;
+    dial(among[Math.floor(random() * among.length)], role, now);
     return Infinity;
   }
 

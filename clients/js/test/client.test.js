@@ -469,8 +469,8 @@ test('a constructor that throws is a connection that failed', async () => {
 
 test('settings that make no sense are refused, and repeat no secret', () => {
   const make = (options) => () => new Client({ WebSocket: class {}, ...options });
-  assert.throws(make({ urls: [], WebSocket: undefined }), why('no-websocket'));
-  assert.throws(make({ urls: [], WebSocket: undefined }), /--experimental-websocket/);
+  assert.throws(make({ urls: [], WebSocket: null }), why('no-websocket'));
+  assert.throws(make({ urls: [], WebSocket: null }), /--experimental-websocket/);
   assert.throws(make({ urls: [] }), /urls: a list/);
   assert.throws(make({ urls: 'https://a' }), /urls: a list/);
   assert.throws(make({ urls: ['http://a.example'], token: 't' }), /https or wss/);

@@ -48,7 +48,7 @@ test('it goes online, and somewhere else when its gateway is lost', () => {
   assert.deepEqual(one.tell('ended', 1, 5, { code: 1006, advice: 'now', problem: 'cut' }), []);
   assert.equal(one.it.state, 'connecting');
   assert.equal(one.it.wakeAt(), 5);
-  assert.deepEqual(one.wake(5), ['+2 a active']); // a pause of nothing was drawn
+  assert.deepEqual(one.wake(5), ['+2 b active']); // a is free, but may be gone
   assert.match(one.it.problem, /^wss:\/\/a\/v1\/stream: cut$/);
 });
 
@@ -113,7 +113,7 @@ test('the standby takes over at once, and the next one is opened elsewhere', () 
   assert.deepEqual(one.tell('ended', 1, 5, { code: 1006, advice: 'now', problem: 'cut' }), ['^2']);
   assert.equal(one.it.active, 2);
   assert.deepEqual(one.tell('delivers', 2, 5.01), []);
-  assert.deepEqual(one.wake(5.01), ['+3 a standby']);
+  assert.deepEqual(one.wake(5.01), ['+3 c standby']);
 });
 
 test('an active connection that falls silent is replaced by the standby', () => {
