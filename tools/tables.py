@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 
 from budao import model, push
+from budao.adapters import nats
 from budao.aio import gateway, logs
 from budao.aio.gateway import sampler, sockets
 from budao.guard import MOVES
@@ -19,7 +20,7 @@ from budao.push import leaving, prefixes, standby, takeover
 DOCS = Path(__file__).parents[1] / "docs"
 PUSH = (DOCS / "reference" / "push-settings.md", DOCS / "guides" / "push-health.md")
 PAGES = (*sorted((DOCS / "reference" / "policies").glob("*.md")), *PUSH)
-HOMES = (model, push, gateway, logs, leaving, standby, takeover, prefixes, sampler, sockets)
+HOMES = (model, push, gateway, logs, leaving, standby, takeover, prefixes, sampler, sockets, nats)
 """Where policies are looked for by their name."""
 TABLE = re.compile(r"<!-- (table|moves|metrics) (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -46,6 +47,9 @@ UNITS = (
     ("publishes_max", "calls of the log"),
     ("reads_max", "calls of the log"),
     ("ids_max", "ids"),
+    ("members_max", "names"),
+    ("replicas", "servers"),
+    ("spare_count", "messages"),
     ("prefixes_max", "prefixes"),
     ("peers_max", "gateways"),
     ("missed_max", "beats"),
@@ -119,7 +123,13 @@ def shown(default: object) -> str:
         return default.value
     if is_dataclass(default):
         return "on" if hasattr(model, type(default).__name__) else f"`{type(default).__name__}`"
-    return f"{default:g}" if isinstance(default, float) else str(default).lower()
+    return (
+        f"{default:g}"
+        if isinstance(default, float)
+        else str(default).lower()
+        if isinstance(default, bool)
+        else str(default)
+    )
 
 
 def unit_of(name: str) -> str:
