@@ -21,6 +21,7 @@ const client = new Client({
   urls: demo.gateways.map((each) => each.url), token: demo.token, standby: wantsStandby, name: 'budao demo page',
   policy: { healthS: 1, maxS: 2 }, // a gateway that was killed is back soon, and nobody else asks for it
 });
+globalThis.client = client; // for whoever opens the console
 const home = () => (client.gateway ? lanes.get(new URL(client.gateway).host) : undefined);
 
 // ---------------------------------------------------------------------------------------------------- messages
