@@ -200,6 +200,8 @@ class SlowReader:
             await self.read()
 
     async def read(self) -> None:
+        """What has come, or comes next: it may be a part of a frame, or a ping."""
+        assert not self.is_closed, f"it ended after {len(self.told.numbers)} messages"
         data = await asyncio.get_running_loop().sock_recv(self.socket, 65536)
         if not data:
             self.is_closed = True

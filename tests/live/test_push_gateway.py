@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from budao.aio.gateway import GatewayPolicy
+from budao.aio.gateway import Gateway, GatewayPolicy
 from budao.aio.logs import DurableLog, LogServer, MemoryLog, RemoteLog
 from budao.push import (
     STANDBY_BEAT_S,
@@ -32,6 +32,7 @@ from budao.push import (
 )
 from budao.wire import framing, push_frames, sse
 from tests.live.push_raw import (
+    ANYBODY,
     SlowReader,
     Told,
     gateway_over,
@@ -195,7 +196,8 @@ def test_a_reader_that_pauses_and_resumes_misses_nothing_and_costs_little_meanwh
                 while len(slow.told.numbers) < count:
                     await slow.read()
                 await publish(log, "c", 1, first=count)
-                await slow.read()
+                while len(slow.told.numbers) <= count:
+                    await slow.read()
             assert quick.numbers == list(range(count))
             assert slow.told.numbers == list(range(count + 1))
             assert slow.told.gaps == []
@@ -377,3 +379,13 @@ def test_who_is_there_when_it_stops_is_told_to_come_back(uvloop: bool) -> None:
             assert not gateway.connections
 
     play(story, uvloop=uvloop)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    async def story() -> None:
+        async with gateway_over() as first, MemoryLog() as log:
+            with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {first.port}: Address already in use"):
+                async with Gateway(log, port=first.port, access=ANYBODY):
+                    pass
+
+    play(story)
