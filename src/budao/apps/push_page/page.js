@@ -100,6 +100,8 @@ async function look() {
     now = await (await fetch('demo.json', { signal: AbortSignal.timeout(ASK_MS) })).json();
   } catch {
     view.over('The demo has ended. Start it again, and this page goes on by itself.');
+    view.gateways(demo.gateways.map((each) => ({ ...each, state: 'gone', pid: 0, sessions: [] })), client.session, null);
+    view.health(undefined);
     return;
   }
   if (now.run !== demo.run) location.reload();

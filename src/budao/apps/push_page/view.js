@@ -2,7 +2,7 @@
 
 const ROWS_MAX = 12;
 const EVENTS_MAX = 14;
-const STATES = { up: 'online', down: 'down', starting: '', silent: 'down' };
+const STATES = { up: 'online', down: 'down', gone: 'down', starting: '', silent: 'down' };
 
 const by = (id) => document.getElementById(id);
 const say = (id, text) => {
