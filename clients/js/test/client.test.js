@@ -486,3 +486,16 @@ test('gateways are named once, however they are written', async () => {
   await world.settle();
   client.close();
 });
+
+test('a closed client leaves nothing behind on its page', async (t) => {
+  const world = new World();
+  const calls = [world.page, world.page.document].map((each) => [
+    t.mock.method(each, 'addEventListener'), t.mock.method(each, 'removeEventListener'),
+  ]);
+  const [client] = await world.online();
+  client.close();
+  for (const [added, removed] of calls) {
+    assert.equal(added.mock.callCount(), 1);
+    assert.deepEqual(removed.mock.calls[0].arguments, added.mock.calls[0].arguments);
+  }
+});
