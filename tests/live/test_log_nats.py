@@ -109,6 +109,21 @@ def test_several_logs_publish_to_one_channel_without_holes_or_twins(server: Nats
     asyncio.run(main())
 
 
+def test_logs_that_know_nothing_of_each_other_give_no_number_twice(server: NatsServer) -> None:
+    async def main() -> None:
+        stream = policy()
+        async with log_at(server, stream) as one, log_at(server, stream) as other:
+            answers = await patient(
+                asyncio.gather(*(log.publish([Draft("news", b"1")]) for _ in range(60) for log in (one, other)))
+            )
+            places = sorted(answer.position.seq for (answer,) in answers if isinstance(answer, Placed))
+            assert places == list(range(1, 121))
+            messages = (await patient(one.read("news", START))).messages
+            assert [each.position.seq for each in messages] == places
+
+    asyncio.run(main())
+
+
 def test_reading_from_the_middle_of_a_long_channel_among_many_finds_its_place(server: NatsServer) -> None:
     async def main() -> None:
         async with log_at(server, policy()) as log:
@@ -286,7 +301,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_while_the_server_is(how: str, o
     async def main() -> None:
         done: dict[str, Position] = {}
         kept = ChannelPolicy(history_count=100_000, history_bytes=1 << 30)
-        async with log_at(own_server, policy(), kept, timeout_s=1.0) as log, log.feed() as feed:
+        # Nothing is looked for later: what was missed is found as soon as the server is back.
+        async with log_at(own_server, policy(), kept, timeout_s=1.0, check_s=3_600.0) as log, log.feed() as feed:
             heads = {channel: (await patient(feed.follow(channel))).head for channel in "abc"}
             over = asyncio.Event()
             away = back = 0

@@ -22,6 +22,8 @@ WALK_MAX: Final = 16
 SKIP_MAX: Final = 32
 """So many messages too many are read rather than searching further for where to begin."""
 SEARCH_MAX: Final = 40
+CONSUMERS_MAX: Final = 16
+"""Consumers at the same time: to the server each is work, when a gateway begins with thousands of channels."""
 CHUNK: Final = 64
 NO_STREAM: Final = 10_059
 NOT_ENABLED: Final = frozenset({10_039, 10_076})
@@ -56,6 +58,7 @@ class Keeper:
         self.replicas = policy.replicas
         self.created = ""
         """When the stream was made; another one under its name counts from 1 again."""
+        self._consumers = asyncio.Semaphore(CONSUMERS_MAX)
         self._direct = f"$JS.API.DIRECT.GET.{policy.stream}"
 
     def subject(self, channel: str) -> str:
@@ -184,7 +187,8 @@ class Keeper:
         start = await self._search(channel, head, begin)
         if start is None:
             return []
-        return await self._consume(channel, head, start, begin, count_max, bytes_max, young)
+        async with self._consumers:
+            return await self._consume(channel, head, start, begin, count_max, bytes_max, young)
 
     async def _walk(self, channel: str, head: nats_kept.Kept, begin: int) -> list[nats_kept.Kept]:
         found = [head]

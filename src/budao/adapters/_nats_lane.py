@@ -62,7 +62,7 @@ class _Attempt:
     """What is being published. `is_unsure` once it may have been taken without our hearing of it."""
 
     name: str
-    epoch: str
+    epoch: str = ""
     """Of the life that begins with it, if the channel is empty."""
     position: Position = START
     """Where it stands, if it was taken without our hearing of it."""
@@ -136,7 +136,7 @@ class Lane:
                 job.answered.set_result(answers)
 
     async def _place(self, draft: Draft, until: float) -> Placed | NotPlaced:
-        attempt = _Attempt(self.log.next_attempt(), self.log.epochs())
+        attempt = _Attempt(self.log.next_attempt())
         loop, conflicts = asyncio.get_running_loop(), 0
         while True:
             left_s = until - loop.time()
@@ -193,7 +193,9 @@ class Lane:
         head = self.head
         assert head is not None, "`_where` has found out"
         epoch, seq = head.position
-        position = Position(epoch, seq + 1) if epoch else Position(attempt.epoch, 1)
+        if not epoch:
+            epoch = attempt.epoch = attempt.epoch or self.log.epochs()
+        position = Position(epoch, seq + 1)
         total = head.total_bytes + len(draft.data)
         at = Wall(time.time())
         headers = nats_kept.format_kept(draft, position, head.sequence, total, at, attempt.name)
