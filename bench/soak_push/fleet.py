@@ -62,6 +62,7 @@ class Sample:
     files: int
     threads: int
     tasks: int
+    disk_kib: int
 
 
 @dataclass(slots=True)
@@ -235,6 +236,9 @@ class Fleet:
                 return found if isinstance(found, dict) else None
         return None
 
+    def _disk_kib(self) -> int:
+        return sum(each.stat().st_size for each in (self.folder / "log").rglob("*")) // 1024
+
     async def look(self) -> None:
         """Notes what everybody holds."""
         for role, child in [*self.children.items()]:
@@ -245,8 +249,10 @@ class Fleet:
                 continue
             tasks = -1 if status is None else int(status.get("tasks", -1))
             with suppress(OSError):
-                pid = child.process.pid
-                child.samples.append(Sample(time.monotonic(), pss_kib(pid), descriptors(pid), threads(pid), tasks))
+                pid, disk = child.process.pid, self._disk_kib() if role == "log" else 0
+                child.samples.append(
+                    Sample(time.monotonic(), pss_kib(pid), descriptors(pid), threads(pid), tasks, disk)
+                )
 
     async def freeze(self, role: str, seconds: float) -> None:
         """Stops a process for a while."""

@@ -31,8 +31,16 @@ def connections_possible() -> int:
 def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> Listening:
     """A socket that listens.
 
-    Raises:  OSError.
+    Raises:  OSError, which says where.
     """
+    try:
+        return _bind(kind, host, port, backlog, is_tls=is_tls)
+    except OSError as problem:
+        said = problem.strerror or str(problem)
+        raise OSError(problem.errno, f"cannot listen on {host} port {port}: {said}") from problem
+
+
+def _bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> Listening:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, protocol, _, address = found[0]
     listener = socket.socket(family, socket.SOCK_STREAM, protocol)

@@ -335,6 +335,7 @@ class Mover:
             "connections": len(gateway.connections),
             "requests": len(gateway.doors),
             "channels": len(gateway.hub.channels),
+            "tasks": len(asyncio.all_tasks()),
             "standbys": {name: getattr(counts, name) for name in type(counts).__slots__},
             "tickets": {
                 "written": self.office.written,
