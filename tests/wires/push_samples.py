@@ -118,12 +118,12 @@ without_data_from_client = st.one_of(
     st.builds(
         Hello,
         version=st.integers(0, 9),
-        session=st.none() | names,
-        ticket=st.none() | names,
+        session=st.none() | texts,
+        ticket=st.none() | texts,
         channels=channels,
         is_standby=st.booleans(),
-        beat_s=st.none() | spans.filter(bool),
-        client=st.none() | names,
+        beat_s=st.none() | spans,
+        client=st.none() | texts,
     ),
     st.builds(
         Sub, ref=refs, channel=names, after=st.none() | positions, last=st.integers(0, 9), presence=st.booleans()
@@ -165,8 +165,8 @@ without_data_from_gateway = st.one_of(
         left=st.lists(texts, max_size=3).map(tuple),
         count=st.integers(0, 10**6),
     ),
-    st.builds(Standby, url=names, ticket=st.none() | names),
-    st.builds(Move, url=names, ticket=st.none() | names, within_s=spans, why=names),
+    st.builds(Standby, url=st.none() | texts, ticket=st.none() | texts),
+    st.builds(Move, url=names, ticket=st.none() | texts, within_s=spans, why=names),
     st.builds(Ping, number=st.integers(0, 2**53)),
     st.builds(Pong, number=st.integers(0, 2**53), load_share=st.floats(0.0, 1.0)),
     st.builds(Bye, code=st.sampled_from(sorted(BY_CODE)), why=names, advice=advices, after_s=spans, detail=texts),

@@ -108,6 +108,14 @@ def _lean(values: Map, **optional: object) -> Map:
     return values
 
 
+def _given(values: Map, **optional: object) -> Map:
+    """With the optional ones that are there: of these an empty text, or 0, is not the same as nothing."""
+    for key, value in optional.items():
+        if value is not None:
+            values[key] = value
+    return values
+
+
 # ------------------------------------------------------------------------------------------------------ out
 
 
@@ -123,15 +131,9 @@ def plain_frame(frame: Frame) -> Map:
 
 
 def _plain_hello(frame: Hello) -> Map:
-    return _lean(
-        {"type": "hello", "version": frame.version},
-        session=frame.session,
-        ticket=frame.ticket,
-        channels=_plain_channels(frame.channels),
-        standby=frame.is_standby,
-        beat_s=frame.beat_s,
-        client=frame.client,
-    )
+    values = _given({"type": "hello", "version": frame.version}, session=frame.session, ticket=frame.ticket)
+    _lean(values, channels=_plain_channels(frame.channels), standby=frame.is_standby)
+    return _given(values, beat_s=frame.beat_s, client=frame.client)
 
 
 def _plain_welcome(frame: Welcome) -> Map:
@@ -194,17 +196,13 @@ def _plain_pong(frame: Pong) -> Map:
 
 
 def _plain_move(frame: Move) -> Map:
-    return _lean({"type": "move", "url": frame.url, "why": frame.why}, ticket=frame.ticket, within_s=frame.within_s)
+    values = _given({"type": "move", "url": frame.url, "why": frame.why}, ticket=frame.ticket)
+    return _lean(values, within_s=frame.within_s)
 
 
 def _plain_standby(frame: Standby) -> Map:
-    return _lean(
-        {"type": "standby"},
-        ref=frame.ref,
-        channels=_plain_channels(frame.channels),
-        url=frame.url,
-        ticket=frame.ticket,
-    )
+    values = _lean({"type": "standby"}, ref=frame.ref, channels=_plain_channels(frame.channels))
+    return _given(values, url=frame.url, ticket=frame.ticket)
 
 
 def _plain_bye(frame: Bye) -> Map:
