@@ -51,6 +51,8 @@ from budao.aio.logs import RemoteLog
 from budao.push import Grant, LeavingPolicy, SessionPolicy, TakeoverPolicy, Target
 from budao.wire.tokens import TokenKeys
 
+PATIENT = TakeoverPolicy(settle_s=20.0, send_s=30.0, take_s=30.0, rest_s=0.5)
+
 async def main():
     said = json.loads(sys.argv[1])
     anybody = Grant(subscribe=("**",), publish=("**",)) if said["anonymous"] else None
@@ -59,7 +61,7 @@ async def main():
     async with AsyncExitStack() as stack:
         taking, inherited, about = None, (), None
         if said["take_over"]:
-            taking = await take_over(Path(said["take_over"]))
+            taking = await take_over(Path(said["take_over"]), PATIENT)
             inherited, about = taking.listening, taking.about
         log = await stack.enter_async_context(RemoteLog("127.0.0.1", said["log"]))
         name = said["name"] if about is None else about["name"]
@@ -70,7 +72,7 @@ async def main():
             keys=keys,
             targets=[Target(*each) for each in said["targets"]],
             leaving_policy=LeavingPolicy(**said["leaving"]),
-            takeover_policy=TakeoverPolicy(rest_s=0.5),
+            takeover_policy=PATIENT,
             about=about,
         )
         await stack.enter_async_context(gateway)
