@@ -110,7 +110,13 @@ class HttpPublisher(Publisher):
             try:
                 async with asyncio.timeout(ANSWER_S):
                     status, answer = await self._ask(body)
-            except (OSError, TimeoutError, EOFError, ValueError) as error:
+            except (
+                OSError,
+                TimeoutError,
+                EOFError,
+                ValueError,
+                RuntimeError,
+            ) as error:  # uvloop has its own word for closed
                 problem = type(error).__name__
                 self.truth.counts["requests that broke"] += 1
                 self._drop()

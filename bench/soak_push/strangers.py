@@ -40,7 +40,7 @@ class Strangers:
             try:
                 async with asyncio.timeout(20.0):
                     await trick()
-            except (OSError, TimeoutError, EOFError, ValueError):
+            except (OSError, TimeoutError, EOFError, ValueError, RuntimeError):
                 pass  # it was thrown out, or its gateway has gone
             finally:
                 for writer in self._opened:
