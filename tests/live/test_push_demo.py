@@ -105,8 +105,8 @@ def goes_on(page: Page) -> None:
     page.until(lambda: checked(page) >= before + 3, "messages go on")
 
 
-def test_two_tabs_carry_on_when_a_gateway_is_killed() -> None:
-    with demo("--again", "1") as running, Chromium() as browser:
+def test_two_tabs_carry_on_when_a_gateway_is_killed(tmp_path: Path) -> None:
+    with demo("--again", "1", "--data", str(tmp_path)) as running, Chromium() as browser:
         one, two = (browser.open(running.page) for _ in range(2))
         for page in (one, two):
             page.until(lambda page=page: page.text("standby").startswith("warm at g"), "it has a standby")
@@ -175,8 +175,8 @@ def test_the_page_and_the_token_are_there_for_this_machine_only(tmp_path: Path) 
         assert (tmp_path / "kept" / "log").is_dir()
 
 
-def test_processes_leave_even_if_the_demo_is_killed() -> None:
-    with demo() as running:
+def test_processes_leave_even_if_the_demo_is_killed(tmp_path: Path) -> None:
+    with demo("--data", str(tmp_path)) as running:
         running.process.kill()
         running.ended()
         assert len(running.children) == 3

@@ -45,7 +45,9 @@ class Teller:
         self._row("token", stage.token, style=DIM)
         print("\nPublish, from another terminal:\n")
         print(f"  {self._in(BOLD, publish_line(stage))}")
-        print(f"\nKill {one.name}, or freeze {two.name} for a while. What ended comes back after {stage.again_s:g} s:\n")
+        print(
+            f"\nKill {one.name}, or freeze {two.name} for a while. What ended comes back after {stage.again_s:g} s:\n"
+        )
         print(f"  {self._in(BOLD, f'kill -9 {one.pid}')}")
         print(f"  {self._in(BOLD, f'kill -STOP {two.pid}; sleep 5; kill -CONT {two.pid}')}")
         print("\nCtrl-C ends everything.\n", flush=True)
