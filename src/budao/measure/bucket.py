@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf, ulp
 
 from budao.measure.instant import Instant
@@ -85,6 +86,7 @@ class TokenBucket:
         return min(self.burst, self._level + (now - self._anchor) * self.rate_per_s)
 
 
+@lru_cache(maxsize=64, typed=True)  # thousands of sessions with the same limits may begin in one moment
 def _check(rate_per_s: float, burst: float) -> None:
     check = Checks("token_bucket")
     check.number("rate_per_s", rate_per_s, 0.0, 1e12, open_low=True)

@@ -338,7 +338,16 @@ CODECS: Final[Mapping[str, Codec]] = {codec.subprotocol: codec for codec in (JSO
 
 
 def parse_hello_query(text: str) -> Hello:
-    """The hello that a URL carries as `?hello=`: its JSON in base64url, with or without padding.
+    """The hello that a URL carries as `?hello=`.
+
+    Raises:  RemoteWireError.
+    """
+    hello, _ = JSON.decode_hello(read_hello_query(text))
+    return hello
+
+
+def read_hello_query(text: str) -> bytes:
+    """The JSON of a hello that a URL carries as base64url, with or without padding. `JSON.decode_hello` reads it.
 
     Raises:  RemoteWireError.
     """
@@ -348,11 +357,9 @@ def parse_hello_query(text: str) -> Hello:
         )
     bare = text.rstrip("=")
     try:
-        raw = b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+        return b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
     except ValueError as problem:
         raise RemoteWireError("the hello in the URL is not base64url") from problem
-    hello, _ = JSON.decode_hello(raw)
-    return hello
 
 
 def format_hello_query(hello: Hello) -> str:

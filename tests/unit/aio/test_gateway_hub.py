@@ -13,7 +13,7 @@ from budao.aio.gateway import GatewayMetrics, GatewayPolicy
 from budao.aio.gateway.channel import Channel
 from budao.aio.gateway.connection import FULL, PARKED
 from budao.aio.gateway.encoding import WS_JSON, WS_MSGPACK
-from budao.aio.gateway.hub import Hub
+from budao.aio.gateway.hub import REPLAYS_MAX, Hub
 from budao.model import Wall
 from budao.push import (
     START,
@@ -444,6 +444,39 @@ def test_a_feed_that_skips_something_makes_everybody_read_it_from_the_log() -> N
     world.settle()
     assert reader.seqs == [1, 2, 3]
     assert reader.gaps == []
+
+
+def test_those_who_were_cut_off_together_are_told_the_same_bytes_until_something_new_comes() -> None:
+    world = World()
+    world.say(10, 10)
+    readers = [world.reader() for _ in range(40)]
+    told: list[bytes] = []
+    for index, reader in enumerate(readers):
+        write = reader.write
+        reader.write = lambda data, write=write: (told.append(data), write(data))  # type: ignore[method-assign, misc]
+        if index == 20:
+            world.say(10)
+            told.clear()
+        reader.join(START)
+        assert reader.seqs == ([1, 2] if index < 20 else [1, 2, 3])
+    assert len({id(each) for each in told}) == 1
+    world.hub.sweep()
+    assert not world.hub._replays
+    for seq in range(REPLAYS_MAX + 5):
+        world.reader().join(Position(EPOCH, seq % 3))
+        world.say(10)
+    assert len(world.hub._replays) <= REPLAYS_MAX
+
+
+def test_who_begins_at_the_start_of_a_life_without_messages_flows() -> None:
+    world = World(answers=False)
+    reader = world.reader()
+    reader.join(START)
+    (channel,) = world.asked
+    world.hub.followed(channel, Stretch("c", Position(EPOCH, 0), ()))
+    assert channel.readers == 1
+    world.say(10)
+    assert reader.seqs == [1]
 
 
 def test_a_feed_that_repeats_something_is_not_heard_twice() -> None:

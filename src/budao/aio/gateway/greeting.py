@@ -1,23 +1,29 @@
-"""Hellos and welcomes of a storm: when thousands come back at once, most of them say the same, and are told the same.
+"""Hellos, welcomes and promotions of a storm: when thousands come back at once, most of them say the same, and are told the same.
 
 Remembering the last few of each is worth a third of what an upgrade costs. Nothing is remembered that names somebody: no hello with
-a session or a ticket in it, and welcomes without the name of the session.
+a ticket in it, and hellos and welcomes without the name of the session.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from budao.aio.gateway.encoding import Encoding
-from budao.push import Hello, Open, Position
+from budao.push import Ack, Hello, Open, Position
 from budao.wire import http1, push_frames
 
 REMEMBERED_MAX: Final = 128
-HELLO_CHARACTERS_MAX: Final = 1_024
+HELLO_BYTES_MAX: Final = 1_024
 CHANNELS_MAX: Final = 16
 
+_SESSION: Final = re.compile(rb'"session":"([A-Za-z0-9._:~-]{1,64})"')
+
 WelcomeKey = tuple[Encoding, int, bool, float, tuple[tuple[str, Position], ...]]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+AckKey = tuple[Encoding, int, tuple[tuple[str, Position], ...]]
 
 
 def read_query(query: str) -> dict[str, list[str]]:
@@ -38,13 +44,15 @@ def read_query(query: str) -> dict[str, list[str]]:
 class Greeting:
     """What was said lately."""
 
-    __slots__ = ("_frame_bytes_max", "_gateway", "_hellos", "_peers", "_welcomes")
+    __slots__ = ("_acks", "_frame_bytes_max", "_gateway", "_hellos", "_peers", "_welcomes")
 
     def __init__(self, gateway: str, peers: tuple[str, ...], frame_bytes_max: int) -> None:
         self._gateway = gateway
         self._peers = peers
         self._frame_bytes_max = frame_bytes_max
-        self._hellos: dict[str, Hello] = {}
+        self._hellos: dict[str | tuple[bytes, bytes], Hello] = {}
+        """By text; those of a session by what stands before and after its name."""
+        self._acks: dict[AckKey, bytes] = {}
         self._welcomes: dict[WelcomeKey, bytes] = {}
 
     def hello(self, text: str) -> Hello:
@@ -55,12 +63,31 @@ class Greeting:
         known = self._hellos.get(text)
         if known is not None:
             return known
-        hello = push_frames.parse_hello_query(text)
-        if hello.session is None and hello.ticket is None and len(text) <= HELLO_CHARACTERS_MAX:
-            if len(self._hellos) >= REMEMBERED_MAX:
-                del self._hellos[next(iter(self._hellos))]
-            self._hellos[text] = hello
+        raw = push_frames.read_hello_query(text)
+        key: str | tuple[bytes, bytes] = text
+        session = None
+        found = _SESSION.search(raw)
+        if found is not None:
+            key, session = (raw[: found.start(1)], raw[found.end(1) :]), found[1].decode()
+            known = self._hellos.get(key)
+            if known is not None:
+                return replace(known, session=session)
+        hello, _ = push_frames.JSON.decode_hello(raw)
+        # The word said twice, or escaped, might be something else than what was cut out.
+        is_clear = raw.count(b'"session"') == (session is not None) and b"\\" not in raw
+        if hello.ticket is None and hello.session == session and is_clear and len(raw) <= HELLO_BYTES_MAX:
+            _remember(self._hellos, key, hello if session is None else replace(hello, session=None))
         return hello
+
+    def promoted(self, encoding: Encoding, ref: int, channels: dict[str, Position]) -> bytes:
+        """The bytes of the answer to a promotion that refuses nothing."""
+        key = (encoding, ref, tuple(channels.items()))
+        known = self._acks.get(key)
+        if known is None:
+            known = encoding.frame(Ack(ref=ref, channels=channels))
+            if len(channels) <= CHANNELS_MAX:
+                _remember(self._acks, key, known)
+        return known
 
     def welcome(self, encoding: Encoding, effect: Open, channels: dict[str, Position]) -> bytes:
         """The bytes of a welcome that refuses nothing. A session's name is put where another one of its length stood."""
@@ -75,7 +102,12 @@ class Greeting:
             known = encoding.frame(replace(frame, session=stand_in))
             if known.count(stand_in.encode()) != 1:  # somebody calls a channel that
                 return encoding.frame(frame)
-            if len(self._welcomes) >= REMEMBERED_MAX:
-                del self._welcomes[next(iter(self._welcomes))]
-            self._welcomes[key] = known
+            _remember(self._welcomes, key, known)
         return known.replace(stand_in.encode(), session.encode(), 1)
+
+
+def _remember(those: dict[_K, _V], key: _K, value: _V) -> None:
+    """Keeps the latest few."""
+    if len(those) >= REMEMBERED_MAX:
+        del those[next(iter(those))]
+    those[key] = value

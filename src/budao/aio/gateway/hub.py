@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 EARLY_MAX: Final = 10_000
 """Messages told of a channel before its beginning is known."""
 OVERHEAD_BYTES: Final = 64
+REPLAYS_MAX: Final = 16
 
 
 class Hub:
@@ -84,6 +85,8 @@ class Hub:
         self._refusing: list[tuple[Callable[[bytes], None], Exception]] = []
         """Those whose transport did not take it."""
         self._turns: dict[Connection, None] = {}
+        self._replays: dict[tuple[Channel, Encoding, Position, Position, int], tuple[int, Recent, bytes]] = {}
+        """What was told of the past since the latest sweep, a few pieces of it."""
         self._pausing: dict[tuple[Connection, Channel], None] = {}
         """Those whom the log told nothing new."""
         self._reading: dict[tuple[Channel, Position], dict[Connection, Lag]] = {}
@@ -204,6 +207,7 @@ class Hub:
 
     def sweep(self) -> None:
         """Lets go of channels that nobody has read for a while."""
+        self._replays.clear()
         until = self.now() - self.policy.linger_s
         for channel in tuple(self.idle):
             if channel.idle_since is not None and channel.idle_since <= until:
@@ -485,17 +489,30 @@ class Hub:
             if not ring.covers(lag.place):
                 self._ask(connection, channel, lag)
                 return budget
-            kept = ring.after(lag.place, budget)
-            if not kept:
+            if lag.place.seq == ring.head.seq:  # which it covers
                 self._flow(connection, channel)
                 return budget
-            data = connection.encoding.messages(kept)
+            count, last, data = self._replay(channel, ring, connection.encoding, lag.place, budget)
             write(data)
-            self._count(connection, len(kept))
-            lag.place = kept[-1].message.position
-            lag.mark = kept[-1].total_bytes
+            self._count(connection, count)
+            lag.place = last.message.position
+            lag.mark = last.total_bytes
             budget = max(0, budget - len(data))
         return -1 if connection.holds else budget
+
+    def _replay(
+        self, channel: Channel, ring: Ring, encoding: Encoding, place: Position, bytes_max: int
+    ) -> tuple[int, Recent, bytes]:
+        """What follows a place: how many, the last one, and their bytes. Those who were cut off together ask for the same."""
+        key = (channel, encoding, place, ring.head, bytes_max)
+        found = self._replays.get(key)
+        if found is None:
+            kept = ring.after(place, bytes_max)
+            found = len(kept), kept[-1], encoding.messages(kept)
+            if len(self._replays) >= REPLAYS_MAX:
+                self._replays.clear()
+            self._replays[key] = found
+        return found
 
     def _ask(self, connection: Connection, channel: Channel, lag: Lag) -> None:
         lag.is_reading = True

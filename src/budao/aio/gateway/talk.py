@@ -227,7 +227,10 @@ class Talk(Connection):
     def _promoted(self, opening: Opening, effect: Promote) -> None:
         self.gateway.metrics.promotions += 1
         if effect.ref is not None:
-            self.say(Ack(ref=effect.ref, channels=opening.channels, refused=opening.refused))
+            if opening.refused:
+                self.say(Ack(ref=effect.ref, channels=opening.channels, refused=opening.refused))
+            elif not self.is_over:
+                self.raw(self.gateway.greeting.promoted(self.encoding, effect.ref, opening.channels))
         self.gateway.hub.release(self, OPENING, self.raw)
         self.gateway.promoted(self)
 
