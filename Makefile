@@ -16,7 +16,7 @@ READY_MUTANTS := $(ENV)/.ready-mutants
 READY_313 := $(ENV_313)/.ready
 
 # Every bench but those with a target of their own: bench/NAME.py or bench/NAME/__main__.py.
-BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_services worlds,$(sort \
+BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_push soak_services worlds,$(sort \
     $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)) $(patsubst bench/%.py,%,$(wildcard bench/*.py))))
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
@@ -80,6 +80,9 @@ native: $(READY) ## build the send loop in Rust, put it into the environment, an
 	@tools/environment command cargo cargo
 	@$(BIN)/pip install --quiet --disable-pip-version-check ./native
 	@$(BIN)/pytest native/tests
+
+soak-push: $(READY) ## half an hour of gateways, a log and readers that are drained, killed, frozen, taken over and lied to
+	@$(BIN)/python -m bench.soak_push
 
 mutants: $(READY_MUTANTS) ## break the guard in small ways and count the breaks no test notices
 	@HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run

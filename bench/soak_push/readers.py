@@ -289,6 +289,8 @@ class SlowReader(Reader):
         if isinstance(event, websocket.WsClose):
             self.truth.counts[f"slow readers closed with {event.code}"] += 1
             raise EOFError  # noqa: TRY004 - the stream is at its end
+        if isinstance(event, websocket.WsPing):
+            await self._say(opened, 10, event.data)
         if not isinstance(event, websocket.Text):
             return
         frame = push_frames.JSON.decode_from_gateway(event.data)
@@ -297,11 +299,13 @@ class SlowReader(Reader):
             if taken is not None:
                 self.took(taken)
         elif isinstance(frame, Ping) and frame.number:
-            pong = push_frames.JSON.encode(Pong(number=frame.number))
-            raw = websocket.frame(1, pong, mask=self.rng.randbytes(4))
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(2.0):
-                    await asyncio.get_running_loop().sock_sendall(opened, raw)
+            await self._say(opened, 1, push_frames.JSON.encode(Pong(number=frame.number)))
+
+    async def _say(self, opened: socket.socket, opcode: int, data: bytes) -> None:
+        raw = websocket.frame(opcode, data, mask=self.rng.randbytes(4))
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                await asyncio.get_running_loop().sock_sendall(opened, raw)
 
 
 def readers(truth: Truth, fleet: Fleet, rng: random.Random) -> list[Reader]:

@@ -184,6 +184,9 @@ class GatewayProcess:
             self.process.stdout.close()
 
 
+PONG_OPCODE = 10
+
+
 class Traffic:
     """Publishes to all channels, some hundred messages a second, until it is stopped."""
 
@@ -298,6 +301,8 @@ class Reader:
     def _take(self, event: websocket.Event) -> None:
         if isinstance(event, websocket.WsClose):
             self.ended = f"closed with {event.code}"
+        if isinstance(event, websocket.WsPing):  # whoever never answers is taken for dead after a while
+            self.raw(websocket.frame(PONG_OPCODE, event.data, mask=os.urandom(4)))
         if not isinstance(event, websocket.Text | websocket.Binary):
             return
         self.frame(self.codec.decode_from_gateway(event.data))
