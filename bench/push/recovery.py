@@ -68,7 +68,9 @@ def once(clients: int, *, with_standby: bool, end: signal.Signals) -> dict[str, 
 
 def table(counts: tuple[int, ...]) -> None:
     """Prints p50, p99, the slowest and a histogram of the time from the loss to the last of ten messages that followed it."""
-    print("time from the loss of a gateway until a client has the ten messages it missed from the other, nothing lost or doubled")
+    print(
+        "time from the loss of a gateway until a client has the ten messages it missed from the other, nothing lost or doubled"
+    )
     for clients in counts:
         for name, with_standby, end in (
             ("killed, cold", False, signal.SIGKILL),
