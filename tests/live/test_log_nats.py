@@ -577,3 +577,47 @@ def jwt(signer: Ed25519PrivateKey, issuer: str, subject: str, claims: dict[str, 
 
 def sha512_256(raw: bytes) -> bytes:
     return hashlib.new("sha512_256", raw).digest()
+
+
+def test_a_server_that_is_full_is_away_and_does_not_refuse_for_good(tmp_path: Path) -> None:
+    async def main(server: NatsServer) -> None:
+        stream = policy()
+        first = log_at(server, stream)
+        await patient(first.publish([Draft("news", b"1")]))
+        async with log_at(server, stream, timeout_s=0.5) as other:
+            with pytest.raises(LogAway, match="maximum connections"):
+                await patient(other.publish([Draft("news", b"2")]))
+            await first.aclose()
+            other.timeout_s = 30.0
+            (placed,) = await patient(other.publish([Draft("news", b"2")]))
+            assert isinstance(placed, Placed)
+            assert placed.position.seq == 2
+
+    with nats_serving(tmp_path, more="max_connections: 1") as server:
+        asyncio.run(main(server))
+
+
+def test_what_comes_while_a_channel_is_read_is_told_though_the_reading_did_not_hold_it(server: NatsServer) -> None:
+    async def main() -> None:
+        async with log_at(server, policy(), check_s=3_600.0) as log, log.feed() as feed:
+            await patient(log.publish([Draft("news", b"1")]))
+            await patient(feed.follow("news"))
+            read, has_read, go_on = log.read, asyncio.Event(), asyncio.Event()
+
+            async def slow(*asked: Any, **how: Any) -> Any:
+                stretch = await read(*asked, **how)
+                has_read.set()
+                await go_on.wait()
+                return stretch
+
+            log.read = slow  # type: ignore[method-assign]
+            feed.came()  # everything is looked at anew
+            await patient(has_read.wait())
+            await patient(log.publish([Draft("news", b"2")]))
+            await holds(lambda: "news" in feed._seen)
+            go_on.set()
+            seen: list[int] = []
+            await until_heard(feed, 1, seen)
+            assert seen == [2]
+
+    asyncio.run(main())

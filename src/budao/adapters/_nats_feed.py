@@ -56,7 +56,7 @@ class NatsFeed:
         self._pending: dict[str, int] = {}
         """Channels that are being followed, and not answered yet."""
         self._seen: dict[str, Position] = {}
-        """By pending channel: the latest that came meanwhile."""
+        """By channel that is being followed or read: the latest that came meanwhile, which what is read may not hold yet."""
         self._queue: list[News] = []
         self._queued: set[str] = set()
         self._bytes = 0
@@ -139,6 +139,7 @@ class NatsFeed:
             self._forget(channel)
 
     def _forget(self, channel: str) -> None:
+        self._seen.pop(channel, None)
         self._turns.pop(channel, None)
         self._soon.pop(channel, None)
         sid = self._sids.pop(channel, None)
@@ -167,7 +168,7 @@ class NatsFeed:
             return
         self._log.noted(kept)
         position = kept.message.position
-        if channel in self._pending:
+        if channel in self._pending or channel in self._following.behind:
             self._seen[channel] = position
         told = self._following.told.get(channel)
         if told is None:
@@ -258,8 +259,12 @@ class NatsFeed:
             return
         if self._turns.get(channel) != turn or following.told.get(channel) != told or channel not in following.behind:
             return  # it was followed anew, or no more, meanwhile
+        seen = self._seen.pop(channel, None) if channel not in self._pending else None
         for news in following.have_read(channel, stretch):
             self._put(news)
+        place = following.told[channel]
+        if seen is not None and (seen.epoch != place.epoch or seen.seq > place.seq):
+            self._behind(channel)
 
     async def _check(self) -> None:
         """Looks at heads: of a few channels every so often, and of those followed just now."""

@@ -257,7 +257,8 @@ class NatsLink:
             async with asyncio.timeout(CONNECT_S):
                 stream = await _dial(host, port)
                 try:
-                    self.info = dict((await _greeting(stream)).fields)
+                    info, rest = await _greeting(stream)
+                    self.info = dict(info.fields)
                     if self.info.get("tls_required") and where.tls is None:
                         raise Denied("it wants TLS; write tls:// instead of nats://")
                     if where.tls is not None and not (self.info.get("tls_required") or self.info.get("tls_available")):
@@ -272,12 +273,14 @@ class NatsLink:
                 for sid, (subject, _) in self._subscribed.items():
                     hello += nats.subscribe(subject, sid)
                 link.send(hello)
+                if rest and where.tls is None:
+                    link.data_received(rest)
                 answers: list[asyncio.Future[Any]] = [self._ponged, over]
                 await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
                 if self._ponged.done():
                     self._ponged.result()
                 else:
-                    raise Denied(f"it hung up: {over.result()}")
+                    raise ConnectionResetError(f"it hung up before it answered: {over.result()}")
         except BaseException:
             link.cut("it is closed")
             raise
@@ -326,7 +329,9 @@ class NatsLink:
 
     def _complained(self, problem: str) -> None:
         if self._ponged is not None and not self._ponged.done():
-            self._ponged.set_exception(Denied(problem.lower()))
+            said = problem.lower()
+            is_for_good = any(word in said for word in ("auth", "secure", "tls"))  # and not, say, that it is full
+            self._ponged.set_exception(Denied(said) if is_for_good else ConnectionAbortedError(said))
             self._ponged.exception()
         elif self._complaints < COMPLAINTS_TOLD:
             self._complaints += 1
@@ -380,18 +385,21 @@ async def _dial(host: str, port: int) -> socket.socket:
     raise problem
 
 
-async def _greeting(stream: socket.socket) -> nats.Info:
-    """The line a server begins with, in the clear also where TLS follows; it says no more before it is answered."""
+async def _greeting(stream: socket.socket) -> tuple[nats.Info, bytes]:
+    """The line a server begins with, in the clear also where TLS follows, and what came with it."""
     loop = asyncio.get_running_loop()
     held = b""
-    while not held.endswith(b"\r\n"):
+    while b"\r\n" not in held:
         piece = await loop.sock_recv(stream, 65_536)
         if not piece:
             raise RemoteWireError("it hung up before it said what it is")
         held += piece
         if len(held) > nats.LINE_BYTES_MAX or not b"INFO ".startswith(held[:5]):
             raise RemoteWireError(f"it does not begin as a NATS server does, but with {held[:20]!r}")
-    return nats.parse_info(held[:-2])
+    line, _, rest = held.partition(b"\r\n")
+    if rest.startswith(b"-ERR"):  # it is full, say
+        raise ConnectionAbortedError(rest[4:300].decode(errors="replace").strip(" '\r\n").lower())
+    return nats.parse_info(line), rest
 
 
 def read_credentials(file: Path) -> tuple[str, bytes]:
