@@ -48,6 +48,41 @@ def test_it_serves_until_it_is_told_to_leave_and_takes_the_tokens_that_were_sign
             process.kill()
 
 
+def test_who_waits_for_a_drain_sees_its_proof(tmp_path: Path) -> None:
+    settings, control = tmp_path / "gateway.toml", tmp_path / "c"
+    settings.write_text("[leaving]\nlag_s = 0.0\n")
+    command = [
+        sys.executable,
+        "-m",
+        "budao",
+        "gateway",
+        "--port",
+        "0",
+        "--log",
+        "memory:",
+        "--anonymous-subscribe",
+        "**",
+    ]
+    command += ["--settings", str(settings), "--control", str(control), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            with httpx.stream("GET", f"{said['url']}/v1/events?channel=a", timeout=PATIENCE_S) as reader:
+                assert reader.status_code == 200
+                drained = run("gateway", "drain", "--wait", "--control", str(control))
+            assert drained.returncode == 0, drained.stderr
+            proof = json.loads(drained.stdout)
+            assert proof["stage"] == "gone"
+            assert proof["returned"] == 1
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+    late = run("gateway", "drain", "--wait", "--control", str(control))
+    assert late.returncode == 1
+    assert "is not there" in late.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -6,14 +6,13 @@ import argparse
 import json
 import socket
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 ANSWER_S: Final = 10.0
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
-LOOK_EVERY_S: Final = 0.2
 
 
 class NoAnswer(Exception):
@@ -47,23 +46,68 @@ def ask(path: Path, question: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises:  NoAnswer.
     """
+    with _asked(path, question) as lines:
+        return _said(path, lines)
+
+
+def drain_and_wait(path: Path) -> Mapping[str, Any]:
+    """Tells a gateway to leave, and comes back with the proof once it has: a leave ends, if only by its own bound.
+
+    Raises:  NoAnswer, also if the gateway ended before it could tell.
+    """
+    with _asked(path, {"do": "drain", "wait": True}) as lines:
+        _said(path, lines)
+        lines.connection.settimeout(None)
+        try:
+            return _said(path, lines)
+        except _Silent as problem:
+            raise NoAnswer(
+                f"{path}: the gateway ended before its leave did, so nothing is proven; see its log"
+            ) from problem
+
+
+class _Silent(NoAnswer):
+    """The connection ended without a line."""
+
+
+class _Lines:
+    """Lines that come over a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._read = b""
+
+    def next(self) -> bytes:
+        """Empty if the connection ended, or a line is too long."""
+        while b"\n" not in self._read:
+            more = self.connection.recv(64 * 1024)
+            if not more or len(self._read) > ANSWER_BYTES_MAX:
+                return b""
+            self._read += more
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+
+@contextmanager
+def _asked(path: Path, question: Mapping[str, Any]) -> Iterator[_Lines]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_S)
             connection.connect(str(path))
             connection.sendall(json.dumps(question).encode() + b"\n")
-            line = b""
-            while not line.endswith(b"\n"):
-                more = connection.recv(64 * 1024)
-                if not more or len(line) > ANSWER_BYTES_MAX:
-                    raise NoAnswer(f"{path}: no answer came; is it a control socket of a gateway of yours?")
-                line += more
+            yield _Lines(connection)
     except FileNotFoundError as problem:
         raise NoAnswer(f"{path} is not there; a gateway makes it with --control {path}") from problem
     except ConnectionRefusedError as problem:
         raise NoAnswer(f"{path}: nobody listens there any more") from problem
     except OSError as problem:
         raise NoAnswer(f"{path}: {problem.strerror or problem}") from problem
+
+
+def _said(path: Path, lines: _Lines) -> Mapping[str, Any]:
+    line = lines.next()
+    if not line:
+        raise _Silent(f"{path}: no answer came; is it a control socket of a gateway of yours?")
     try:
         answer = json.loads(line)
     except ValueError as problem:
@@ -97,17 +141,11 @@ def _drain(options: argparse.Namespace) -> int:
     if not options.wait:
         return _tell(options, {"do": "drain"})
     try:
-        last = ask(options.control, {"do": "drain"})
-        while last.get("stage") != "gone":
-            time.sleep(LOOK_EVERY_S)
-            try:
-                last = ask(options.control, {"do": "status"})["leaving"]
-            except NoAnswer:
-                break  # it has ended, as it should; what it said last stands
+        proof = drain_and_wait(options.control)
     except NoAnswer as problem:
         print(problem, file=sys.stderr)
         return 1
-    print(json.dumps(last, indent=1))
+    print(json.dumps(proof, indent=1))
     return 0
 
 

@@ -1,6 +1,7 @@
 """The control socket of a gateway: a unix socket for its own user, over which it is asked how it is, told to leave, and taken over.
 
 One line of JSON each way: `{"do": "status"}` is answered with `{"ok": true, …}`, or `{"ok": false, "error": {"why", "happened"}}`.
+`{"do": "drain", "wait": true}` is answered twice: at once, and with the proof when the leave is over.
 After `{"do": "take-over"}` and its answer, the connection is the link of `handover`.
 """
 
@@ -46,6 +47,8 @@ class ControlSocket:
         self._replaces = replaces
         self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        """Those of the tasks that wait for the end of a leave, to tell it."""
         self._inode = 0
         self._made = path
         self._uid = os.getuid()
@@ -61,7 +64,9 @@ class ControlSocket:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Listens no more. A take-over that is under way is given up, and everybody stays here."""
+        """Listens no more. Who waits for the end of a leave is told it first; a take-over that is under way is given up."""
+        if self._waiting and self.mover.over.is_set():
+            await asyncio.wait(tuple(self._waiting), timeout=LINE_S)
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -154,9 +159,12 @@ class ControlSocket:
                         if not more:
                             return
                         line += more
-                answer = self._answer(line)
+                said = _read(line)
+                answer = self._answer(said)
                 async with asyncio.timeout(LINE_S):
                     await loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
+                if said is not None and answer["ok"] and said.get("do") == "drain" and said.get("wait") is True:
+                    await self._tell_the_end(connection)
             except (OSError, TimeoutError):
                 return
             if answer is _GIVES:
@@ -164,12 +172,19 @@ class ControlSocket:
         finally:
             connection.close()
 
-    def _answer(self, line: bytes) -> Mapping[str, Any]:
-        try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
+    async def _tell_the_end(self, connection: socket.socket) -> None:
+        """The process ends right after the leave, so nobody could ask for the proof then: it is sent to who waits."""
+        task = asyncio.current_task()
+        assert task is not None, "each connection has a task"
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+        await self.mover.over.wait()
+        proof = {"ok": True, **self.mover.status()["leaving"]}
+        async with asyncio.timeout(LINE_S):
+            await asyncio.get_running_loop().sock_sendall(connection, json.dumps(proof).encode() + b"\n")
+
+    def _answer(self, said: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if said is None:
             return _no("bad-request", 'one line of JSON is wanted, such as {"do": "status"}')
         verb = said.get("do")
         if verb == "take-over":
@@ -181,6 +196,14 @@ class ControlSocket:
             return _no("not-found", f"there is no {str(verb)[:50]!r}; there are {known}")
         status, answer = control(said)
         return {"ok": status < 400, **answer}
+
+
+def _read(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _no(why: str, happened: str) -> Mapping[str, Any]:
