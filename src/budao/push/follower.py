@@ -2,7 +2,7 @@
 
 It is the client's half of the promise. Several connections may tell of the same channel, one after the other or side by side,
 and each may begin anywhere at or before the place of the reader: what was there already is dropped. What comes too late or is
-never named is no small matter, so it raises.
+never named is no small matter, so it raises; so does a life of the channel that may be older than the reader's or newer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from budao.model import BudaoError
 from budao.push.frames import FromGateway, Missing, Msg, Welcome
-from budao.push.message import START, Gap, Message, Position
+from budao.push.message import START, Gap, Hole, Message, Position
 
 LIVES_MAX: Final = 4
 """Lives of a channel that are remembered as over: a connection that is still in one of them says nothing new."""
@@ -91,36 +91,43 @@ class Follower:
         return item
 
     def _take_gap(self, gap: Gap) -> Gap | None:
-        place, upto = gap.after if self.place is None else self.place, gap.upto
-        if place is not self.place:
-            pass  # the first thing it is told
-        elif upto.epoch == place.epoch:
-            if upto.seq <= place.seq:
-                if upto.seq < place.seq and gap.after == place:
-                    raise BrokenPromise(self.channel, place, gap)  # backwards: it would tell everything again
-                self.dropped += 1
-                return None
-            if gap.after.epoch == place.epoch and gap.after.seq > place.seq:
-                raise BrokenPromise(self.channel, place, gap)
-        elif upto == START or self._is_over(upto):
+        if self.place is not None and not self._is_news(gap, self.place):
             self.dropped += 1
             return None
-        elif not self._reaches(gap.after, place):
-            raise BrokenPromise(self.channel, place, gap)
-        if place.epoch == upto.epoch or place == START:
+        place, upto = gap.after if self.place is None else self.place, gap.upto
+        if place == START or (place.epoch == upto.epoch and place.seq < upto.seq):
             self.missed += upto.seq - place.seq
-        else:
-            self._over = deque(maxlen=LIVES_MAX) if self._over is None else self._over
-            self._over.append(place.epoch)
+        elif place.epoch != upto.epoch:
+            over = () if self._over is None else self._over
+            self._over = deque((*(each for each in over if each != upto.epoch), place.epoch), maxlen=LIVES_MAX)
         self.place = upto
         self.gaps += 1
         return gap if gap.after == place else Gap(gap.channel, place, upto, gap.why)
 
-    def _reaches(self, after: Position, place: Position) -> bool:
-        """Whether a gap that begins there and ends in a new life leaves out nothing behind the place."""
-        if after.epoch == place.epoch or place == START:
-            return after.seq <= place.seq
-        return after == START or self._is_over(after)
+    def _is_news(self, gap: Gap, place: Position) -> bool:
+        """Whether it leads on from the place.
+
+        Raises:  BrokenPromise if it leaves out something itself, or nobody can tell.
+        """
+        after, upto = gap.after, gap.upto
+        is_of_ours = after.epoch == place.epoch
+        is_news = upto.epoch != place.epoch or upto.seq > place.seq
+        if is_of_ours and upto.epoch == place.epoch and upto.seq < after.seq:  # an older log was put in place
+            is_news = upto != place
+            is_fine = not is_news or (after == place and gap.why is Hole.EPOCH)
+        elif is_of_ours or place == START or not is_news:
+            is_news &= upto != START
+            is_fine = not is_news or after.seq <= place.seq
+        elif upto.epoch == place.epoch:
+            is_fine = True
+        else:
+            # Of two lives that both came after an earlier one nobody can say here which is the newer. Whoever is asked what
+            # follows our place can; going back to the older one would leave out all of the newer one unnoticed.
+            is_news = False
+            is_fine = upto == START or self._is_over(upto)
+        if not is_fine:
+            raise BrokenPromise(self.channel, place, gap)
+        return is_news
 
     def _is_over(self, position: Position) -> bool:
         """Whether it is a place in a life that is known to have ended."""

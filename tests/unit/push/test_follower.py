@@ -79,7 +79,34 @@ def test_a_gap_that_begins_too_late_or_leads_back_raises() -> None:
         follower.take(gap(at(5), at(9)))
     with pytest.raises(BrokenPromise):
         follower.take(gap(at(4), at(2)))
+    with pytest.raises(BrokenPromise):  # said of another place: asked again, it is told of ours
+        follower.take(gap(at(3), at(2), Hole.EPOCH))
     assert follower.place == at(4)
+
+
+def test_where_an_older_log_was_put_in_place_its_messages_are_news() -> None:
+    follower = Follower("news", at(4))
+    back = gap(at(4), at(2), Hole.EPOCH)
+    assert follower.take(back) == back
+    assert follower.take(back) is None
+    assert follower.take(message(3)) == message(3)
+    assert (follower.place, follower.missed) == (at(3), 0)
+    turn = gap(at(3), at(1, "b"), Hole.EPOCH)
+    assert follower.take(turn) == turn
+    assert follower.take(message(4)) is None
+    again = gap(at(1, "b"), at(2), Hole.EPOCH)  # a life that was over
+    assert follower.take(again) == again
+    assert follower.take(message(3)) == message(3)
+    assert follower.take(message(2, "b")) is None
+
+
+def test_of_two_lives_it_never_heard_in_order_neither_is_left_out_unnoticed() -> None:
+    follower = Follower("news", at(1, "life1"))
+    ahead = gap(at(1, "life1"), at(0, "life3"), Hole.EPOCH)
+    assert follower.take(ahead) == ahead
+    with pytest.raises(BrokenPromise, match=r"a gap from life1:1 to life2:0 does not follow life3:0.*subscribe again"):
+        follower.take(gap(at(1, "life1"), at(0, "life2"), Hole.EPOCH))  # another connection, which is behind
+    assert follower.take(message(1, "life3")) == message(1, "life3")
 
 
 def test_a_new_life_needs_a_gap_and_then_the_old_one_is_over() -> None:
@@ -96,9 +123,8 @@ def test_a_new_life_needs_a_gap_and_then_the_old_one_is_over() -> None:
 
 
 def test_a_gap_into_a_new_life_begins_at_or_before_the_place() -> None:
-    assert Follower("news", at(4)).take(gap(START, at(2, "b"))) == gap(at(4), at(2, "b"))
     assert Follower("news", at(4)).take(gap(at(3), at(2, "b"))) == gap(at(4), at(2, "b"))
-    for after in (at(5), at(1, "x")):
+    for after in (at(5), at(1, "x"), START):
         with pytest.raises(BrokenPromise):
             Follower("news", at(4)).take(gap(after, at(2, "b")))
 
