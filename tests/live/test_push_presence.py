@@ -16,12 +16,16 @@ from budao.aio import Gateway, MemoryLog, MemoryStore, Presence, RemoteStore, St
 from budao.aio.follow import list_span
 from budao.aio.gateway import Access
 from budao.aio.presence import format_part, parse_part
+from budao.aio.push_client import ChannelRefused, Forbidden, PushClient, Subscription
 from budao.model import Wall
 from budao.push import (
     Ack,
     ChannelPolicy,
     ChannelRules,
+    ClientPolicy,
     Hello,
+    Members,
+    Message,
     PresencePart,
     PresencePolicy,
     Present,
@@ -94,6 +98,78 @@ async def present(gateway: Gateway, channel: str = "room.a") -> Any:
     async with httpx.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {token('ops')}"}) as http:
         answer = await http.get("/v1/presence", params={"channel": channel})
         return answer.json() if answer.status_code == 200 else answer.status_code
+
+
+async def members(subscription: Subscription, claim: Callable[[Members], bool]) -> Members:
+    """Until those who read the channel are as claimed."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for found in subscription.presence():
+            if claim(found):
+                return found
+    raise AssertionError("it ended")
+
+
+def client_of(name: str, *gateways: Gateway, **more: Any) -> PushClient:
+    policy = ClientPolicy(is_shuffled=False, standby_spread_s=0.0)
+    return PushClient([each.url for each in gateways], token=token(name, **SEES), policy=policy, **more)
+
+
+SEES: dict[str, Any] = {"subscribe": ["**"], "publish": ["**"], "presence": ["room.**"]}
+
+
+@pytest.mark.parametrize("standby", [False, True])
+def test_the_python_client_tells_who_is_there_also_after_it_has_moved(standby: bool) -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        async with (
+            MemoryLog() as log,
+            gateway_with(log, store, "a") as a,
+            gateway_with(log, store, "b") as b,
+            client_of("ann", a, b, standby=standby) as ann,
+            client_of("bob", b) as bob,
+        ):
+            room = ann.subscribe("room.a", presence=True)
+            assert (await members(room, lambda found: found.count == 1)).names == ("ann",)
+            other = bob.subscribe("room.a")
+            await other.ready()
+            await members(room, lambda found: set(found.names) == {"ann", "bob"})
+            if standby:
+                await until(lambda: ann.has_standby)
+            for connection in tuple(a.connections):
+                connection.cut("cut")
+            await until(lambda: ann.gateway is not None and str(b.port) in ann.gateway)
+            async with client_of("cid", b) as cid:
+                third = cid.subscribe("room.a")
+                await third.ready()
+                await members(room, lambda found: set(found.names) == {"ann", "bob", "cid"})
+            await members(room, lambda found: set(found.names) == {"ann", "bob"})
+            await bob.publish("room.a", 1)
+            item = await anext(room)
+            assert isinstance(item, Message)
+            assert item.data == b"1"
+            watching = asyncio.create_task(members(room, lambda _: False))
+            await room.aclose()
+            with pytest.raises(AssertionError, match="it ended"):
+                await watching
+
+    play(story)
+
+
+def test_who_may_not_ask_or_asks_where_nobody_tells_is_refused_by_name() -> None:
+    async def story() -> None:
+        async with MemoryLog() as log, gateway_with(log, None, "a") as a, client_of("ann", a) as ann:
+            with pytest.raises(Forbidden, match="who reads"):
+                await anext(ann.subscribe("room/a", presence=True))
+            plain = PushClient([a.url], token=token("bob", subscribe=["**"], presence=["**"]))
+            async with plain as bob:
+                with pytest.raises(ChannelRefused, match="does not tell who is there"):
+                    await anext(bob.subscribe("quiet", presence=True))
+                without = bob.subscribe("room.a")
+                assert without.members is None
+                with pytest.raises(ValueError, match="presence=True"):
+                    await anext(without.presence())
+
+    play(story)
 
 
 def test_readers_of_one_gateway_see_each_other_come_and_go() -> None:

@@ -34,6 +34,7 @@ from budao.push import (
     Move,
     Msg,
     Position,
+    Present,
     Problem,
     Standby,
     Sub,
@@ -193,11 +194,14 @@ class PushClient:
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def subscribe(self, channel: str, *, after: Position | None = None, last: int = 0) -> Subscription:
+    def subscribe(
+        self, channel: str, *, after: Position | None = None, last: int = 0, presence: bool = False
+    ) -> Subscription:
         """Reads a channel: after a place, or up to `last` of its latest messages first, or what comes next.
 
         One subscription a channel. Its queue is bounded: a reader that is slow makes its channel rest at the gateway, which costs
-        the others nothing; it goes on from its place, and what the gateway does not keep for so long is named by a gap.
+        the others nothing; it goes on from its place, and what the gateway does not keep for so long is named by a gap. With
+        `presence`, it tells as well who else reads the channel (see `Subscription.presence`), which the channel has to allow.
 
         Raises:  RemoteWireError for what is no channel's name; PushError if the channel is read already; what ended the client.
         """
@@ -206,7 +210,7 @@ class PushClient:
             raise self._error
         if channel in self._readings:
             raise PushError(f"{channel} is being read already; share that subscription, or open another client")
-        reading = self._readings[channel] = Reading(channel, after, last if after is None else 0)
+        reading = self._readings[channel] = Reading(channel, after, last if after is None else 0, has_presence=presence)
         if (link := self._active()) is not None:
             self._ask(link, reading)
         return Subscription(reading, self._taken, self._left)
@@ -221,8 +225,10 @@ class PushClient:
         ref = self._next_ref()
         self._asked[link.number, ref] = reading
         reading.is_asked = True
+        reading.told_by = None
         last = reading.last if follower.place is None else 0
-        link.send(Sub(ref=ref, channel=reading.channel, after=follower.place, last=last))
+        presence = reading.has_presence
+        link.send(Sub(ref=ref, channel=reading.channel, after=follower.place, last=last, presence=presence))
 
     def _rest(self, link: Link, reading: Reading) -> None:
         """Its reader is slow: the gateway stops, and nothing more is taken until there is room."""
@@ -354,6 +360,8 @@ class PushClient:
             self._move(link, frame)
         elif isinstance(frame, Standby):
             self._advised(link, frame)
+        elif isinstance(frame, Present) and (reading := link.listening.get(frame.channel)) is not None:
+            reading.tell(link, frame)
 
     def ended(self, link: Link, fact: reunion.Ended) -> None:
         """A connection ended, or could not be opened."""
@@ -544,7 +552,9 @@ class PushClient:
         channels = {
             channel: reading.follower.place
             for channel, reading in self._readings.items()
-            if not reading.is_resting and (reading.follower.place is not None or not reading.last)
+            # What a hello cannot say, a number of messages or presence, is asked for once it is welcomed.
+            if not (reading.is_resting or reading.has_presence)
+            and (reading.follower.place is not None or not reading.last)
         }
         return Hello(
             session=self.session,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-from budao.push import Follower, Gap, Message, Position
+from budao.push import Follower, Gap, Members, Message, Position, Present
 
 
 class Reading:
@@ -19,18 +19,22 @@ class Reading:
         "channel",
         "error",
         "follower",
+        "has_presence",
         "is_asked",
         "is_over",
         "is_resting",
         "last",
+        "members",
+        "members_changed",
         "place",
         "queue",
         "ready",
         "strikes",
+        "told_by",
         "waiter",
     )
 
-    def __init__(self, channel: str, after: Position | None, last: int) -> None:
+    def __init__(self, channel: str, after: Position | None, last: int, *, has_presence: bool = False) -> None:
         self.channel = channel
         self.follower = Follower(channel, after)
         self.last = last
@@ -49,6 +53,22 @@ class Reading:
         """Times in a row that the gateway left something out."""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiter: asyncio.Future[None] | None = None
+        self.has_presence = has_presence
+        """Its reader wants to know who else reads the channel."""
+        self.members: Members | None = None
+        self.members_changed = asyncio.Event()
+        self.told_by: object = None
+        """The connection whose word on presence is the latest, once it has named everybody."""
+
+    def tell(self, connection: object, present: Present) -> None:
+        """A connection says who came and left. What it says first names everybody."""
+        names = dict.fromkeys(self.members.names) if self.members is not None and self.told_by is connection else {}
+        for name in present.left:
+            names.pop(name, None)
+        names.update(dict.fromkeys(present.joined))
+        self.told_by = connection
+        self.members = Members(tuple(names), present.count)
+        self._wake_watchers()
 
     def begin(self, position: Position) -> None:
         """A gateway said where it begins."""
@@ -82,6 +102,11 @@ class Reading:
         if not self.ready.done():
             self.ready.set_result(None)
         self._wake()
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
+        self.members_changed.set()
+        self.members_changed = asyncio.Event()
 
     def _wake(self) -> None:
         waiter = self.waiter
@@ -110,6 +135,31 @@ class Subscription:
     def position(self) -> Position | None:
         """After the last item that was handed out: what to keep, once it is dealt with, to go on from in another process."""
         return self._reading.place
+
+    @property
+    def members(self) -> Members | None:
+        """Who reads the channel, as was told latest; None before, and without `presence`."""
+        return self._reading.members
+
+    async def presence(self) -> AsyncIterator[Members]:
+        """Who reads the channel: as it is, and whenever it changes. A slow watcher skips to the latest. It ends with the subscription.
+
+        Raises:  as the iteration over messages does; ValueError without `presence`.
+        """
+        reading = self._reading
+        if not reading.has_presence:
+            raise ValueError(f"{reading.channel} was subscribed without presence; subscribe with presence=True")
+        seen = None
+        while True:
+            if reading.members != seen and reading.members is not None:
+                seen = reading.members
+                yield seen
+                continue
+            if reading.error is not None:
+                raise reading.error
+            if reading.is_over:
+                return
+            await reading.members_changed.wait()
 
     async def ready(self) -> Position | None:
         """Waits until a gateway has said where it begins, and answers with that place: what is published now will be seen.
