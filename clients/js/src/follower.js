@@ -55,27 +55,35 @@ export class Follower {
   #takeGap(gap) {
     const { after, upto } = gap;
     const place = this.place ?? after;
-    if (this.place) {
-      if (upto.epoch === place.epoch) {
-        if (upto.seq <= place.seq) {
-          if (upto.seq < place.seq && same(after, place)) throw new BrokenPromise(place, gap); // it would tell all again
-          return null;
-        }
-        if (after.epoch === place.epoch && after.seq > place.seq) throw new BrokenPromise(place, gap);
-      } else if (!upto.epoch || this.#isOver(upto)) {
-        return null;
-      } else if (!this.#reaches(after, place)) throw new BrokenPromise(place, gap);
+    if (this.place && !this.#isNews(gap, place)) return null;
+    if (!place.epoch || (place.epoch === upto.epoch && place.seq < upto.seq)) this.missed += upto.seq - place.seq;
+    else if (place.epoch !== upto.epoch) {
+      this.#over = [...this.#over.filter((each) => each !== upto.epoch), place.epoch].slice(-LIVES_MAX);
     }
-    if (place.epoch === upto.epoch || !place.epoch) this.missed += upto.seq - place.seq;
-    else this.#over = [...this.#over, place.epoch].slice(-LIVES_MAX);
     this.place = upto;
     return same(after, place) ? gap : { ...gap, after: place };
   }
 
-  /** Whether a gap that begins there and ends in a new life leaves out nothing behind the place. */
-  #reaches(after, place) {
-    if (after.epoch === place.epoch || !place.epoch) return after.seq <= place.seq;
-    return !after.epoch || this.#isOver(after);
+  /** Whether it leads on from the place. Throws if it leaves out something itself, or nobody can tell. */
+  #isNews(gap, place) {
+    const { after, upto } = gap;
+    const isOfOurs = after.epoch === place.epoch;
+    const isSame = upto.epoch === place.epoch;
+    let isNews = !isSame || upto.seq > place.seq;
+    let isFine = true;
+    if (isOfOurs && isSame && upto.seq < after.seq) { // an older log was put in place
+      isNews = !same(upto, place);
+      isFine = !isNews || (same(after, place) && gap.why === 'epoch');
+    } else if (isOfOurs || !place.epoch || !isNews) {
+      isNews &&= !!upto.epoch;
+      isFine = !isNews || after.seq <= place.seq;
+    } else if (!isSame) {
+      // Of two lives that came after an earlier one nobody here knows which is newer; going back would leave out the newer one.
+      isNews = false;
+      isFine = !upto.epoch || this.#isOver(upto);
+    }
+    if (!isFine) throw new BrokenPromise(place, gap);
+    return isNews;
   }
 
   #isOver(position) {
