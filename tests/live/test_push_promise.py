@@ -7,7 +7,8 @@ import socket
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from budao.push import Ack, Hello, SessionPolicy, Welcome
+from budao.aio.logs import MemoryLog
+from budao.push import Ack, BookPolicy, Draft, Hello, SessionPolicy, Welcome
 from tests.live.push_raw import gateway_over, hang_up, play, raw, tcp_frame, until, ws
 
 LOOPS = pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
@@ -49,5 +50,21 @@ def test_frames_whose_data_is_wrong_count_against_the_rate_like_any_other() -> N
                 pass
             assert 10 <= refused < 50
             assert client.connection.close_reason == "rate"
+
+    play(story)
+
+
+def test_who_follows_anew_hears_nothing_of_the_time_before() -> None:
+    async def story() -> None:
+        policy = BookPolicy(channels_max=1, idle_s=0.0)
+        async with MemoryLog(policy=policy) as log, log.feed() as feed:
+            await log.publish([Draft("a", b"1")])
+            await feed.follow("a")
+            await log.publish([Draft("b", b"1")])  # makes room for itself
+            await log.publish([Draft("a", b"2")])  # in its next life: a jump and a message wait to be told
+            before = (await feed.follow("a")).head
+            await log.publish([Draft("a", b"3")])
+            told = [each for each in await feed.next() if getattr(each, "channel", "") == "a"]
+            assert [type(each).__name__ for each in told] == ["Appended"], before
 
     play(story)

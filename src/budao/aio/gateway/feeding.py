@@ -18,6 +18,8 @@ log = logging.getLogger("budao.gateway")
 FEED_PAUSE_S: Final = 0.5
 """Before a feed that broke is opened anew."""
 READ_PAUSE_S: Final = 0.5
+NEWS_BYTES: Final = 1024
+"""What news cost the loop beside their bytes."""
 """Before the log is asked again for what it did not give."""
 
 
@@ -35,6 +37,8 @@ class Feeding:
         self._reads = asyncio.Semaphore(hub.policy.reads_max)
         self._loop = asyncio.get_running_loop()
         self._is_later = False
+        self._spent = 0
+        """What was handed out since others had their turn, in bytes."""
         self._again: set[Channel] = set()
         hub.follow = self._begin
         hub.unfollow = self._end
@@ -83,12 +87,13 @@ class Feeding:
     async def _take(self, news: News) -> None:
         hub = self.hub
         if isinstance(news, Appended):
-            spent = 0
             for part in hub.parts(news):
-                if spent > hub.policy.step_bytes_max:  # others have their turn in between
+                if (
+                    self._spent > hub.policy.step_bytes_max
+                ):  # others have their turn in between, also of many small news
                     await asyncio.sleep(0)
-                    spent = 0
-                spent += hub.append(news.channel, part)
+                    self._spent = 0
+                self._spent += hub.append(news.channel, part) + NEWS_BYTES
         elif isinstance(news, Jumped):
             hub.jumped(news)
         elif isinstance(news, LogWentAway):

@@ -111,18 +111,19 @@ class Several(Encoding):
 
     __slots__ = ("places",)
 
-    def __init__(self, transport: str) -> None:
+    def __init__(self, transport: str, after: Mapping[str, Position]) -> None:
         super().__init__("sse, several channels", transport, message=_message, frame=_frame)
-        self.places: dict[str, Position] = {}
+        self.places = dict(after)
+        """Those included of channels that are refused for now: a browser keeps only the last id, and comes back with that."""
 
     def frame(self, frame: FromGateway) -> bytes:
         if isinstance(frame, Missing):
             self.places[frame.gap.channel] = frame.gap.upto
             return sse.event(push_frames.JSON.encode(frame), id=format_places(self.places), event="gap")
         if isinstance(frame, Welcome):
-            self.places = dict(frame.channels)
+            self.places.update(frame.channels)
             body = push_frames.JSON.encode(frame)
-            return sse.event(body, id=format_places(self.places), event="welcome", retry_s=RETRY_S)
+            return sse.event(body, id=format_places(self.places) or None, event="welcome", retry_s=RETRY_S)
         return super().frame(frame)
 
     def messages(self, recent: Sequence[Recent]) -> bytes:
@@ -183,7 +184,7 @@ class SseConnection(Connection):
         self.channels: dict[str, Position] = {}
         self.refused: dict[str, Problem] = {}
         if len(wish.channels) > 1:
-            self.encoding = Several(transport)
+            self.encoding = Several(transport, wish.after)
         else:
             self.encoding = ONE if transport == "sse" else ONE_H2
 

@@ -156,7 +156,7 @@ class LocalFeed:
         if channel not in told and len(told) >= FOLLOWED_MAX:
             raise LogRefused("follow", f"a feed follows {len(told)} channels, and that is the bound")
         if channel in self._queued:  # what was told of it before it was followed anew
-            self._queue = [each for each in self._queue if not (isinstance(each, Appended) and each.channel == channel)]
+            self._queue = [each for each in self._queue if getattr(each, "channel", None) != channel]
             self._queued.discard(channel)
         stretch = self._log.book.latest(channel, recent, self._log.now())
         self._following.follow(channel, stretch.head, stretch.head)
