@@ -29,6 +29,8 @@ from budao.push import (
     Missing,
     Move,
     Msg,
+    Ping,
+    Pong,
     Position,
     Welcome,
 )
@@ -324,6 +326,8 @@ class Reader:
                 self.moves.put_nowait(frame)
             case Bye():
                 self.bye = frame
+            case Ping(number=number) if number:
+                self.send(Pong(number=number))
             case _:
                 self.frames.append(frame)
 
