@@ -13,6 +13,7 @@ import pytest
 
 from budao.aio.gateway import Access, Gateway, GatewayPolicy
 from budao.aio.gateway.load import Load
+from budao.aio.gateway.roll import call_roll
 from budao.aio.logs import LogServer, MemoryLog
 from budao.aio.push_client import (
     ChannelRefused,
@@ -363,6 +364,35 @@ def test_messages_spread_over_more_connections_when_one_is_full() -> None:
                     await until(lambda: client.metrics.connects >= 3)
                     done.set()
                 assert len(one.connections) + len(other.connections) == 3
+
+    run(main)
+
+
+def test_what_readers_have_dealt_with_is_known_at_the_gateway_however_often_they_say_it() -> None:
+    async def main() -> None:
+        async with two_gateways() as (one, _), PushClient([url(one)]) as client:
+
+            def unacknowledged() -> object:
+                (told,) = call_roll(one, {})[1]["sessions"]
+                return told["unacknowledged"]
+
+            numbers, others = client.subscribe("n"), client.subscribe("other")
+            await numbers.ready()
+            await others.ready()
+            numbers.acknowledge()
+            await until(lambda: unacknowledged() == 0)
+            await client.publish_many("n", range(10))
+            assert unacknowledged() == 10
+            for _ in range(7):
+                await anext(numbers)
+                numbers.acknowledge()
+            await until(lambda: unacknowledged() == 3)
+            assert client._ack_timer is not None  # so they were gathered
+            others.acknowledge()
+            await others.aclose()
+            others.acknowledge()
+            assert not client._acks
+            await until(lambda: client._ack_timer is None)
 
     run(main)
 

@@ -26,7 +26,8 @@ def call_roll(gateway: Gateway, said: Mapping[str, Any]) -> tuple[int, Mapping[s
     Shapes:  `said` may hold `session`, for that one only, and `count`, for so many (100 unless it is said, 1,000 at most).
              `connections` in the answer is how many there are, which may be more than are told.
     Units:   `rtt_s` and `score` are as of the last look, which for one that rests may be half a minute ago; `rtt_s` is null where
-             the kernel was not asked, and 2 s at most. `outbox_bytes` wait in this process.
+             the kernel was not asked, and 2 s at most. `outbox_bytes` wait in this process. `unacknowledged` are messages, of the
+             channel where they are most; null for a client that acknowledges nothing.
     Cost:    a look at every connection, about 1 us each; for a person who asks, not for every second.
     """
     session, count = said.get("session"), said.get("count", TOLD)
@@ -57,10 +58,24 @@ def _told(connection: Connection) -> Mapping[str, Any]:
         "rtt_s": None if vital is None or vital.health is None else round(vital.expected_s, 6),
         "outbox_bytes": connection.queued_bytes(),
         "channels": len(connection.places),
+        "unacknowledged": _unacknowledged(connection),
         "behind": bool(connection.holds & (FULL | PARKED)),
         "blocked": vital is not None and vital.is_blocked,
         "lost": vital is not None and vital.is_lost,
     }
+
+
+def _unacknowledged(connection: Connection) -> int | None:
+    """Messages that the client was sent, or will be, and has not said that it has dealt with."""
+    if not isinstance(connection, Talk) or connection.session.stage in QUIET:
+        return None
+    channels, most = connection.gateway.hub.channels, None
+    for name, seen in connection.session.channels.items():
+        channel = channels.get(name)
+        if seen is not None and channel is not None and channel.ring is not None:
+            head = channel.ring.head
+            most = max(most or 0, head.seq - seen.seq if head.epoch == seen.epoch else head.seq)
+    return most
 
 
 def _vital_of(connection: Connection) -> Vital | None:

@@ -36,6 +36,7 @@ from budao.push import (
     Position,
     Present,
     Problem,
+    Seen,
     Standby,
     Sub,
     Unsub,
@@ -45,6 +46,10 @@ from budao.push import (
 )
 from budao.wire import push_frames
 
+ACK_S = 1.0
+"""Between acknowledgements; in between, the latest of each channel counts."""
+ACKS_MAX = 20
+"""Channels that are acknowledged at a time: gateways take so many frames a second, and there is more to say."""
 STRIKES_MAX = 3
 """Times in a row that a gateway may leave something out before the reader hears of it."""
 
@@ -101,6 +106,9 @@ class PushClient:
         self._readings: dict[str, Reading] = {}
         self._asked: dict[tuple[int, int], Reading | None] = {}
         """By link and ref: subscriptions that wait for an answer; None for a promotion."""
+        self._acks: dict[str, Position] = {}
+        """What readers have dealt with and no gateway was told yet."""
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._ref = 0
         self._error: Exception | None = None
         self._current: Link | None = None
@@ -173,8 +181,9 @@ class PushClient:
         self._stop(Closed("go on"))
         self._spares.close()
         self._perform(self._reunion.close())
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._ack_timer):
+            if timer is not None:
+                timer.cancel()
         await self._tasks.close()
         if self._open:
             await asyncio.wait([link.lost for link in self._open], timeout=CLOSE_S)
@@ -213,7 +222,7 @@ class PushClient:
         reading = self._readings[channel] = Reading(channel, after, last if after is None else 0, has_presence=presence)
         if (link := self._active()) is not None:
             self._ask(link, reading)
-        return Subscription(reading, self._taken, self._left)
+        return Subscription(reading, self._taken, self._left, self._acknowledge)
 
     def _active(self) -> Link | None:
         number = self._reunion.active
@@ -250,12 +259,27 @@ class PushClient:
             if (link := self._active()) is not None:
                 self._ask(link, reading)
 
+    def _acknowledge(self, reading: Reading) -> None:
+        """Its reader has dealt with what it was given."""
+        if reading.place is not None:
+            self._acks[reading.channel] = reading.place
+            if self._ack_timer is None:
+                self._send_acks()
+
+    def _send_acks(self) -> None:
+        self._ack_timer = self._loop.call_later(ACK_S, self._send_acks) if self._acks else None
+        link = self._active()
+        if link is not None:
+            for channel in [*self._acks][:ACKS_MAX]:
+                link.send(Seen(channel=channel, position=self._acks.pop(channel)))
+
     def _left(self, reading: Reading) -> None:
         """Its reader is gone."""
         reading.end()
         if self._readings.get(reading.channel) is not reading:
             return
         del self._readings[reading.channel]
+        self._acks.pop(reading.channel, None)
         for link in self._links.values():
             link.listening.pop(reading.channel, None)
         if (link_ := self._active()) is not None and not reading.is_resting:
@@ -638,6 +662,7 @@ class PushClient:
         for reading in [*self._readings.values()]:
             reading.end(None if isinstance(error, Closed) else error)
         self._readings.clear()
+        self._acks.clear()
         self._publishing.fail(error)
         self._changed.set()
         self._changed = asyncio.Event()

@@ -120,10 +120,17 @@ class Subscription:
     Raises:  from the iteration, once what waits was handed out: Forbidden, ChannelRefused, Unauthorized, GivenUp, BrokenPromise.
     """
 
-    def __init__(self, reading: Reading, taken: Callable[[Reading], None], left: Callable[[Reading], None]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        taken: Callable[[Reading], None],
+        left: Callable[[Reading], None],
+        acknowledged: Callable[[Reading], None],
+    ) -> None:
         self._reading = reading
         self._taken = taken
         self._left = left
+        self._acknowledged = acknowledged
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -160,6 +167,15 @@ class Subscription:
             if reading.is_over:
                 return
             await reading.members_changed.wait()
+
+    def acknowledge(self) -> None:
+        """Everything that was handed out so far is dealt with: the gateway is told, so that operators see how far behind it is.
+
+        It may be called for each message: what is sent is the latest place, about once a second. Nothing is delivered again for
+        want of it; to go on after a crash, keep `position`.
+        """
+        if not self._reading.is_over:
+            self._acknowledged(self._reading)
 
     async def ready(self) -> Position | None:
         """Waits until a gateway has said where it begins, and answers with that place: what is published now will be seen.
