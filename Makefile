@@ -21,7 +21,7 @@ BENCHES = $(filter-out __init__ autobahn thresholds mutants soak soak_push soak_
 FAST = $(wildcard tests/unit tests/laws)
 PYTHON_313 = $(shell tools/environment python 3.13)
 
-.PHONY: help up up-guard test check bench bench-thresholds autobahn worlds soak soak-services native mutants docs test-313 quick format explore clean servers redis
+.PHONY: help up up-guard test check bench bench-thresholds autobahn worlds soak soak-services native mutants docs test-313 quick format explore clean servers redis nats
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,15 +104,17 @@ pass-313:
 	    echo "no Python 3.13 on this machine: its pass is left out"; \
 	fi
 
-servers: redis # what tests and benches run against, on loopback
+servers: redis nats # what tests and benches run against, on loopback
 	@tools/environment command etcd etcd-server
 	@tools/environment command dnsmasq dnsmasq-base
 	@tools/environment command nft nftables
 	@tools/environment command ip iproute2
 	@tools/environment command openssl openssl
-	@tools/environment command nats-server nats-server
 	@tools/environment command node nodejs
 	@tools/environment command chromium chromium
+
+nats:
+	@tools/environment command nats-server nats-server
 
 redis:
 	@tools/environment command redis-server redis-server
