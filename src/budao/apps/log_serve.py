@@ -37,6 +37,11 @@ def add_log_commands(commands: Commands) -> None:
     made.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     made.add_argument("--tls-authority", type=Path, metavar="FILE", help="clients must show a certificate of it")
     made.add_argument("--settings", type=Path, metavar="FILE", help="TOML with a table `channels`: how each is kept")
+    made.add_argument(
+        "--restored",
+        action="store_true",
+        help="the folder was put back from a backup: all channels begin a new life, and readers hear of a gap; say it once",
+    )
     made.add_argument("--json", action="store_true", help="say as JSON where it listens")
     made.set_defaults(run=lambda options: 2 if lacks(NEEDS, "store") else _run(options))
 
@@ -53,6 +58,7 @@ async def serve(
     key: Path | None = None,
     authority: Path | None = None,
     as_json: bool = False,
+    is_restored: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is in flight. Prints one line once it listens.
 
@@ -72,7 +78,9 @@ async def serve(
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopping.set)
     try:
-        async with LogServer(folder, host=host, port=port, rules=rules, token=token, tls=tls) as server:
+        async with LogServer(
+            folder, host=host, port=port, rules=rules, token=token, tls=tls, is_restored=is_restored
+        ) as server:
             if as_json:
                 said = json.dumps({"host": host, "port": server.port, "folder": str(folder), "pid": os.getpid()})
             else:
@@ -122,6 +130,7 @@ def _run(options: argparse.Namespace) -> int:
             key=options.tls_key,
             authority=options.tls_authority,
             as_json=options.json,
+            is_restored=options.restored,
         )
         try:
             import uvloop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from budao.model import Checks, RemoteWireError, Wall
@@ -307,6 +307,18 @@ class Book:
                 self._remember(run.channel, message.id, message.position, message.at)
         self._make_room()
 
+    def begin_anew(self, epoch: str) -> None:
+        """All channels begin a new life where they are, with what they retain: for a log that was restored from a backup.
+
+        It gives places again that it had given before, to other messages. In another life whoever read those hears of a gap.
+        """
+        for (channel, name), (position, at) in self._ids.items():
+            life = self._lives.get(channel)
+            if life is not None and life.epoch == position.epoch:
+                self._ids[channel, name] = (Position(epoch, position.seq), at)
+        for life in self._lives.values():
+            life.begin_anew(epoch)
+
     # ------------------------------------------------------------------------------------------------- helpers
 
     def _problem(self, draft: Draft, life: _Life | None) -> NotPlaced | None:
@@ -388,6 +400,11 @@ class _Life:
     @property
     def weight(self) -> int:
         return self.bytes + WEIGHT_BYTES * len(self.messages)
+
+    def begin_anew(self, epoch: str) -> None:
+        """The same messages, at the same places of another life."""
+        self.epoch = epoch
+        self.messages = {seq: replace(message, position=Position(epoch, seq)) for seq, message in self.messages.items()}
 
     def add(self, messages: Sequence[Message], at: Wall) -> int:
         """By how much its weight grew."""

@@ -62,6 +62,9 @@ class _Waiting(NamedTuple):
 class DurableLog(LocalLog):
     """A `ChannelLog` on one folder, as an async context manager.
 
+    A folder that was put back from a backup gives places again that it had given before. With `is_restored` all channels begin a
+    new life where they are, so that whoever read what is not there any more hears of a gap, and not of other messages in its place.
+
     What is published while the disk is busy waits, and is written and synced together. It is carried out once it is
     durable, so a reader sees only what a crash cannot take back, and a failed write has nothing to undo.
 
@@ -80,9 +83,11 @@ class DurableLog(LocalLog):
         clock: WallClock = wall,
         epochs: Callable[[], str] | None = None,
         name: str | None = None,
+        is_restored: bool = False,
     ) -> None:
         super().__init__(rules=rules, policy=policy, clock=clock, epochs=epochs, name=name or f"file:{folder}")
         self.folder = folder
+        self.is_restored = is_restored
         self.log_policy = LogPolicy() if log_policy is None else log_policy
         self.on_appended: Told | None = None
         """Told once something is durable, after the feeds."""
@@ -108,8 +113,10 @@ class DurableLog(LocalLog):
         self._writer = ThreadPoolExecutor(1, "budao-log")
         self._saver = ThreadPoolExecutor(1, "budao-log-snapshot")
         rules, policy = self.book.rules, self.book.policy
+        new_life = self._epochs() if self.is_restored else None
         opening = loop.run_in_executor(
-            self._writer, LogFolder.open, self.folder, lambda: Book(rules, policy), self._clock()
+            self._writer,
+            lambda: LogFolder.open(self.folder, lambda: Book(rules, policy), self._clock(), new_life=new_life),
         )
         try:
             files, self.book = await asyncio.shield(opening)

@@ -28,15 +28,19 @@ class LogFolder(GenerationFolder):
     """How many were made durable, through all restarts."""
 
     @classmethod
-    def open(cls, folder: Path, empty: Callable[[], Book], now: Wall) -> tuple[Self, Book]:
+    def open(
+        cls, folder: Path, empty: Callable[[], Book], now: Wall, *, new_life: str | None = None
+    ) -> tuple[Self, Book]:
         """The folder, and everything that was acknowledged and is not too old. `empty` makes a book with today's bounds.
+
+        With `new_life` all channels begin one of that name, and that is durable: see `Book.begin_anew`.
 
         Raises:  LogRefused if another process has it, it is the folder of something else, or the disk does not let us;
                  Unreadable if it is damaged.
         """
-        return cls._opened(folder, lambda opened: cls._recover(opened, empty, now))
+        return cls._opened(folder, lambda opened: cls._recover(opened, empty, now, new_life))
 
-    def _recover(self, empty: Callable[[], Book], now: Wall) -> Book:
+    def _recover(self, empty: Callable[[], Book], now: Wall, new_life: str | None) -> Book:
         journals, snapshots = self._found()
         if not snapshots and not journals:
             self._check_empty()
@@ -47,6 +51,11 @@ class LogFolder(GenerationFolder):
             journals, snapshots, bases, lambda base, newest: self._replayed(empty(), base, newest, now)
         )
         self._go_on(max(journals), last)
+        if new_life is not None:
+            book.begin_anew(new_life)
+            kept, ids = book.kept(), book.known_ids()
+            if failure := self.rotate() or self.save(self.groups, kept, ids, self.generation):
+                raise LogRefused(f"begin anew the channels in {self.folder}", failure.problem)
         return book
 
     def _check_empty(self) -> None:

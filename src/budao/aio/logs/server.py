@@ -76,7 +76,7 @@ class LogServerPolicy:
 class LogServer:
     """Serves the log in a folder, as an async context manager. With port 0 the system chooses; see `port`.
 
-    `log` is the log itself, for whoever is in the same process.
+    `log` is the log itself, for whoever is in the same process. `is_restored` is of `DurableLog`.
 
     Raises:  BadSettings for a host beyond loopback without TLS and a token. On entering: LogRefused if the folder is
              another's or the port is taken, Unreadable if the folder is damaged.
@@ -94,6 +94,7 @@ class LogServer:
         server_policy: LogServerPolicy | None = None,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
+        is_restored: bool = False,
     ) -> None:
         check_exposure(host, tls=tls is not None, token=token is not None)
         self.host = host
@@ -101,10 +102,11 @@ class LogServer:
         self.token = None if token is None else check_token(token)
         self.tls = tls
         self.policy = LogServerPolicy() if server_policy is None else server_policy
-        self.log = DurableLog(folder, rules=rules, policy=policy, log_policy=log_policy)
+        self.log = DurableLog(folder, rules=rules, policy=policy, log_policy=log_policy, is_restored=is_restored)
         self.sessions: set[_Session] = set()
         self._reception: Reception[_Session] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._is_suspected = False
 
     @property
     def name(self) -> str:
@@ -152,6 +154,16 @@ class LogServer:
     async def _close(self, reception: Reception[_Session]) -> None:
         await reception.close()
         await self.log.aclose()
+
+    def compare(self, channel: str, told: Position, head: Position) -> None:
+        """Who was told more than there is was told by a log that this one is an older copy of."""
+        if told.epoch == head.epoch and told.seq > head.seq and not self._is_suspected:
+            self._is_suspected = True
+            log.critical(
+                "%s: a client was told of message %d of %s, and this log ends at %d: it was put back from a backup, or its disk has"
+                " lost what it said was durable. Start it once with --restored: until then readers may miss messages unnoticed",
+                self.name, told.seq, channel, head.seq,
+            )  # fmt: skip
 
     def _appended(self, appended: Sequence[Appended], packed: Sequence[bytes]) -> None:
         """Tells everybody who follows. What several follow is put together once."""
@@ -304,6 +316,8 @@ class _Session:
         if channel not in told and len(told) >= FOLLOWED_MAX:
             raise LogRefused("follow", f"a feed follows {len(told)} channels, and that is the bound")
         stretch = log.book.latest(channel, min(asked.recent, READ_COUNT_MAX), log.now())
+        if asked.after is not None:
+            self.server.compare(channel, asked.after, stretch.head)
         self.following.follow(channel, stretch.head if asked.after is None else asked.after, stretch.head)
         self.send(wire.Answered(number, stretch))
         self._pump()
