@@ -346,8 +346,13 @@ class Mover:
             "leaving": {
                 name: proof.stage.value if name == "stage" else getattr(proof, name) for name in type(proof).__slots__
             },
-            "take_over": "" if self.takeover_proof is None else str(self.takeover_proof),
+            "take_over": self._said_of_takeover(),
         }
+
+    def _said_of_takeover(self) -> str:
+        if self._is_giving:
+            return "under way"
+        return "" if self.takeover_proof is None else str(self.takeover_proof)
 
     def close(self) -> None:
         """No timer is left."""
