@@ -49,7 +49,7 @@ class Kernel:
 def send(readers: list[Reader], through: Any) -> list[Exception]:
     problems: list[Exception] = []
     writers: Any = {reader: reader.write for reader in readers}
-    sending.send(writers, DATA, through, problems.append)
+    sending.send(writers, DATA, through, lambda _, problem: problems.append(problem))
     return problems
 
 
