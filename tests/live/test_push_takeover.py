@@ -128,8 +128,7 @@ def test_a_successor_that_dies_before_it_owns_anything_changes_nothing(tmp_path:
                 readers = await _readers(old.port, READERS)
                 for steps in (0, 1, 2):
                     await _fail_after(old.control, steps)
-                    while (status := await old.status()) is None or status["take_over"] == "under way":
-                        await asyncio.sleep(0.01)
+                    await until(lambda: _is_free(old))  # for the next one
                     await traffic.more(10)
                 newcomer = await Reader({"news": Position("", 0)}).open(old.port)
                 with GatewayProcess(tmp_path, server.port, "b", take_over=old.control) as new:  # and the next one can
@@ -142,6 +141,11 @@ def test_a_successor_that_dies_before_it_owns_anything_changes_nothing(tmp_path:
                         await each.close()
 
     play(main)
+
+
+async def _is_free(gateway: GatewayProcess) -> bool:
+    status = await gateway.status()
+    return status is not None and status["take_over"] != "under way"
 
 
 async def _fail_after(control: Path, steps: int) -> None:
