@@ -369,6 +369,33 @@ def test_who_opens_many_handshakes_and_says_nothing_does_not_keep_others_out(tmp
     run(story())
 
 
+def test_silent_newcomers_do_not_take_the_last_descriptors(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = server_context(*authority.issue("good"))
+    failed: list[str] = []
+
+    async def story() -> None:
+        async with listener(context, failed=lambda cause, _: failed.append(cause)) as (it, made):
+            silent = [socket.create_connection(it.sock.getsockname()) for _ in range(8)]
+            it.descriptors_max = 1 + max(each.fileno() for each in silent) + 3  # three more are given out
+            await until(lambda: len(failed) >= 5)
+            assert set(failed) == {"timeout"}
+            assert 1 <= it.handshakes <= 3
+            _, writer = await connect(it, authority)
+            await until(lambda: made and made[0].transport)
+            writer.close()
+            await writer.wait_closed()
+            for each in silent:
+                each.close()
+            await until(lambda: not it.handshakes)
+            it.descriptors_max = 0  # others have taken them all: there is nobody to give up
+            with socket.create_connection(it.sock.getsockname()) as late:
+                late.setblocking(False)
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(late, 1), PATIENCE_S) == b""
+
+    run(story())
+
+
 async def serial(port: int, authority: Authority) -> bytes:
     """The certificate that new connections are shown."""
     _, writer = await asyncio.open_connection(

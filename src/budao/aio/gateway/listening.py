@@ -20,12 +20,19 @@ ACCEPTS_MAX: Final = 16
 """Newcomers that asyncio lets in at a time. It takes the backlog for that number, and logs so many failures at once."""
 SPARE: Final = 64
 """Descriptors that are not for connections: the log, files, listeners."""
+SPARE_OF_HANDSHAKES: Final = 48
+"""Of those, what is left also by handshakes that nobody ends: a gateway that lost its log needs one to come back."""
 
 
 def connections_possible() -> int:
     """How many connections the limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else max(16, soft - SPARE)
+
+
+def _descriptors_max() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(16, soft - SPARE_OF_HANDSHAKES)
 
 
 def bind(kind: str, host: str, port: int, backlog: int, *, is_tls: bool) -> Listening:
@@ -79,7 +86,14 @@ class Listener:
         self._backlog = backlog
         self._secure: TlsListener | None = None
         if listening.is_tls and tls is not None:
-            self._secure = TlsListener(listening.socket, tls, factories, handshake_s=handshake_s, failed=failed)
+            self._secure = TlsListener(
+                listening.socket,
+                tls,
+                factories,
+                handshake_s=handshake_s,
+                descriptors_max=_descriptors_max(),
+                failed=failed,
+            )
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
 

@@ -339,6 +339,7 @@ class TlsListener:
         *,
         handshake_s: float = 10.0,
         handshakes_max: int = 2_000,
+        descriptors_max: int = 2**31,
         failed: Failed | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -346,6 +347,8 @@ class TlsListener:
         self.certificates = certificates
         self.handshake_s = handshake_s
         self.handshakes_max = handshakes_max
+        self.descriptors_max = descriptors_max
+        """The system gives the lowest descriptor that is free: from this one on, what is left is not for handshakes."""
         self._protocols = protocols
         self._failed = failed
         self._shaking: dict[TlsTransport, float] = {}
@@ -404,6 +407,13 @@ class TlsListener:
             self.loop.add_reader(self.sock, self._accept)
 
     def _begin(self, plain: socket.socket, peer: Any) -> None:
+        is_short = plain.fileno() >= self.descriptors_max
+        if is_short or len(self._shaking) >= self.handshakes_max:
+            if not self._shaking:
+                plain.close()
+                return
+            # Who is quick gets in also while somebody opens connections and says nothing.
+            next(iter(self._shaking)).give_up("timeout")
         try:
             plain.setblocking(False)
             if plain.family != socket.AF_UNIX:
@@ -412,9 +422,6 @@ class TlsListener:
         except (OSError, ValueError):
             plain.close()  # it is gone already
             return
-        if len(self._shaking) >= self.handshakes_max:
-            # Who is quick gets in also while somebody opens connections and says nothing.
-            next(iter(self._shaking)).give_up("timeout")
         transport = TlsTransport(self, sock, peer)
         self._live.add(transport)
         self._shaking[transport] = self.loop.time() + self.handshake_s
