@@ -162,7 +162,9 @@ class GenerationFolder:
         self._open_file(path)
         if last.torn_bytes:
             self.torn_bytes = last.torn_bytes
-            self.notes.append(f"{path}: cut off {last.torn_bytes} bytes at its end, a write that did not finish (unless the file was shortened)")
+            self.notes.append(
+                f"{path}: cut off {last.torn_bytes} bytes at its end, a write that did not finish (unless the file was shortened)"
+            )
             os.ftruncate(self._file, last.end)
         # What was just read may still be on its way to the disk, and so may its name.
         os.fsync(self._file)
