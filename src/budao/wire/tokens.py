@@ -264,7 +264,9 @@ def _jwk(stated: Mapping[str, Any]) -> _Key | None:
     """A key of a set; None for one that signs no tokens of ours."""
     kind, kid, use, named = (stated.get(name) for name in ("kty", "kid", "use", "alg"))
     wanted = {"oct": "HS256", "RSA": "RS256", "OKP": "EdDSA"}.get(kind) if isinstance(kind, str) else None
-    if wanted is None or use not in {None, "sig"} or (kind == "OKP" and stated.get("crv") != "Ed25519"):
+    if wanted is None or (kind == "OKP" and stated.get("crv") != "Ed25519"):
+        return None
+    if use is not None and use != "sig":
         return None
     if named is not None and (not isinstance(named, str) or _ALGORITHMS.get(named) != wanted):
         return None

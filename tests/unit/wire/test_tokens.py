@@ -181,7 +181,7 @@ def test_no_text_does_more_than_being_refused(token: str) -> None:
 def test_a_key_set_tells_its_keys_apart() -> None:
     text = json.dumps(
         {"keys": [jwk(rsa_key(), kid="r"), jwk(ed_key(), kid="e1"), {"kty": "oct", "kid": "o", "k": text64(SECRET.encode())},
-                  {"kty": "EC", "kid": "ec"}, jwk(rsa_key(), kid="enc", use="enc"), jwk(rsa_key(), kid="512", alg="RS512")]}
+                  {"kty": "EC", "kid": "ec"}, jwk(ed_key(), kid="e3", use=["sig"]), jwk(rsa_key(), kid="enc", use="enc"), jwk(rsa_key(), kid="512", alg="RS512")]}
     )  # fmt: skip
     keys = TokenKeys.of_jwks(text)
     for key, algorithm, kid in ((rsa_key(), "RS256", "r"), (ed_key(), "EdDSA", "e1"), (SECRET, "HS256", "o")):
