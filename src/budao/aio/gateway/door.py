@@ -39,6 +39,7 @@ class Door(asyncio.Protocol):
         "_is_last",
         "_request",
         "_transport",
+        "_was_served",
         "due",
         "gateway",
         "is_gone",
@@ -61,6 +62,8 @@ class Door(asyncio.Protocol):
         """A request is being answered; the next one waits."""
         self._is_last = False
         """Nothing more is read."""
+        self._was_served = False
+        """A request was answered: silence after it is no error."""
 
     # ----------------------------------------------------------------------------------- what the transport says
 
@@ -99,8 +102,10 @@ class Door(asyncio.Protocol):
         """Its time is over."""
         if self._is_busy or self._transport is None:  # we are late, not the client
             return
-        self.gateway.metrics.count_error("timeout" if self.reader.is_mid_request or self._request else "head")
-        if self.reader.is_mid_request or self._request is not None:
+        is_mid_request = self.reader.is_mid_request or self._request is not None
+        if is_mid_request or not self._was_served:
+            self.gateway.metrics.count_error("timeout" if is_mid_request else "head")
+        if is_mid_request:
             body = publish_body.format_error(Problem(why="timeout", happened="the request took too long to come"))
             self._end(http1.format_response(408, {"content-type": http_api.JSON_TYPE}, body, keeps_alive=False))
         else:
@@ -179,6 +184,7 @@ class Door(asyncio.Protocol):
         transport.write(data)
         self._request = None
         self._is_busy = False
+        self._was_served = True
         self.due = self.gateway.now() + self.gateway.policy.idle_s
         if self._is_last:
             self._end(b"")
@@ -270,7 +276,6 @@ class Door(asyncio.Protocol):
         if problem is not None:
             connection.finish_with(problem.why, problem.happened, after_s=problem.after_s)
         elif not isinstance(found, Grant | None):
-            gateway.metrics.count_error("unauthorized")
             connection.finish_with(found.why, found.happened)
         else:
             self._greet(connection, query.get("hello"))
@@ -287,7 +292,6 @@ class Door(asyncio.Protocol):
         try:
             frame = self.gateway.greeting.hello(hello[0])
         except RemoteWireError as problem:
-            self.gateway.metrics.count_error("frame")
             connection.finish_with("bad-frame", f"?hello=: {problem}")
         else:
             connection.take(frame)

@@ -23,7 +23,7 @@ from budao.aio.gateway import listening
 from budao.aio.gateway.access import Access
 from budao.aio.gateway.beats import Beats
 from budao.aio.gateway.certificates import Certificates, Fixed, HasContext
-from budao.aio.gateway.connection import Connection
+from budao.aio.gateway.connection import OPENING, Connection
 from budao.aio.gateway.door import Door
 from budao.aio.gateway.feeding import Feeding
 from budao.aio.gateway.greeting import Greeting
@@ -31,7 +31,7 @@ from budao.aio.gateway.handshakes import bad_end_of
 from budao.aio.gateway.hub import Hub
 from budao.aio.gateway.load import Load
 from budao.aio.gateway.looking_after import LookingAfter
-from budao.aio.gateway.metrics import GatewayMetrics
+from budao.aio.gateway.metrics import KINDS_OF_ENDS, GatewayMetrics
 from budao.aio.gateway.movable import Listening
 from budao.aio.gateway.policy import GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
@@ -367,6 +367,7 @@ class Gateway:
         metrics.channels = len(hub.channels)
         metrics.ring_bytes = sum(each.ring.bytes for each in hub.channels.values() if each.ring is not None)
         metrics.outbox_bytes = sum(each.queued_bytes() for each in self.connections)
+        metrics.sessions = sum(1 for each in self.connections if not each.holds & OPENING)
         metrics.subscriptions = sum(len(each.places) for each in self.connections)
         metrics.lagging = sum(1 for each in self.connections if each.holds)
         metrics.log_up = int(not self.feeding.problem)
@@ -378,10 +379,9 @@ class Gateway:
     def arrived(self, newcomer: Visitor | Connection) -> bool:
         """Somebody is connected; False if there is no room."""
         if isinstance(newcomer, Connection):
-            has_room = len(self.connections) + len(self.doors) <= self._connections_max and not self.is_leaving
-        else:
-            has_room = not self._is_full()
-            self.doors[newcomer] = None
+            return len(self.connections) + len(self.doors) <= self._connections_max and not self.is_leaving
+        has_room = not self._is_full()
+        self.doors[newcomer] = None
         if not has_room:
             self.metrics.count_error("full")
         return has_room
@@ -469,9 +469,10 @@ class Gateway:
                     del self._expiring[int(until) + 1]
         metrics = self.metrics
         metrics.transports[connection.encoding.transport].connections -= 1
-        if connection.why in metrics.errors:
-            metrics.count_error(connection.why)
-        metrics.count_end(connection.why or "cut")
+        kind = KINDS_OF_ENDS.get(connection.why)
+        if kind is not None and kind != "mistake":  # that was counted when it was made
+            metrics.count_error(kind)
+        metrics.count_end(connection.why)
         for watcher in self.watchers:
             watcher.ended(connection)
         if self.is_leaving:
@@ -516,7 +517,6 @@ class Gateway:
             late.cut("cut")
         for connection in [each for each, due in self._expected.items() if due <= now]:
             del self._expected[connection]
-            self.metrics.count_error("timeout")
             connection.close("silent", detail="no hello came in time")
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:

@@ -111,6 +111,8 @@ def serve(gateway: Gateway, exchange: Exchange, request: http1.Request, body: by
     grant = who(gateway, headers, query)
     if isinstance(grant, Problem):
         gateway.metrics.count_error(grant.why)
+        if handler is _publish:
+            gateway.metrics.count_publish_refusal(grant.why)
         refuse(exchange, grant, {**cors, "www-authenticate": "Bearer"})
         return
     handler(gateway, exchange, request, body, Ask(query, grant, cors))

@@ -372,7 +372,7 @@ class Hub:
         if data is None:
             data = made[connection.encoding] = connection.encoding.messages(kept)
         connection.write(data)
-        self._count(connection, len(kept))
+        self._count(connection, len(kept), len(data))
         lag.place = kept[-1].message.position
         return len(data)
 
@@ -494,7 +494,7 @@ class Hub:
                 return budget
             count, last, data = self._replay(channel, ring, connection.encoding, lag.place, budget)
             write(data)
-            self._count(connection, count)
+            self._count(connection, count, len(data))
             lag.place = last.message.position
             lag.mark = last.total_bytes
             budget = max(0, budget - len(data))
@@ -539,8 +539,10 @@ class Hub:
         self.metrics.count_gap(gap.why.value)
         write(connection.encoding.frame(Missing(gap)))
 
-    def _count(self, connection: Connection, count: int) -> None:
-        self.metrics.transports[connection.encoding.transport].deliveries += count
+    def _count(self, connection: Connection, count: int, size: int) -> None:
+        counted = self.metrics.transports[connection.encoding.transport]
+        counted.deliveries += count
+        counted.bytes_out += size
 
     def _fan_out(self, channel: Channel, kept: Sequence[Recent]) -> tuple[int, int]:
         """To everybody who flows. The value is how many they are, and how many bytes that was."""
@@ -616,7 +618,6 @@ class Hub:
             if lag.mark >= bound:
                 least = min(least, lag.mark)
             elif policy.slow is Slow.CLOSE:
-                self.metrics.count_error("slow")
                 connection.close("slow", detail=f"more than {policy.behind_bytes_max} bytes behind in {channel.name}")
             else:
                 latest = ring.before_last(1)

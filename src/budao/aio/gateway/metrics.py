@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from budao.measure import Histogram, HistogramSnapshot
-from budao.push import BY_WHY, Hole
+from budao.push import BY_WHY, Flaw, Hole
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 OTHER: Final = "other"
-TRANSPORTS: Final = ("ws", "sse", "tcp", "h2", "http", OTHER)
+TRANSPORTS: Final = ("ws", "sse", "tcp", "h2")
 ERROR_KINDS: Final = (
     "reset",
     "timed-out",
@@ -50,6 +50,14 @@ ERROR_KINDS: Final = (
     OTHER,
 )
 """What goes wrong with a stream: how its peer went away, what it did, or why it was not served."""
+KINDS_OF_ENDS: Final[Mapping[str, str]] = {
+    **{kind: kind for kind in ERROR_KINDS},
+    **dict.fromkeys(("bad-frame", "protocol-error", "bad-text", "unsupported", "version"), "frame"),
+    "bad-ticket": "ticket",
+}
+"""Which kind of error the end of a connection is, by its word; ends in order are not there."""
+CUT: Final = frozenset({"reset", "timed-out", "unreachable", "flood", ""})
+"""Ends without a goodbye: as the code 1006 has it, `cut`."""
 HANDSHAKE_CAUSES: Final = (
     "expired",
     "not-yet-valid",
@@ -71,7 +79,7 @@ HANDSHAKE_CAUSES: Final = (
 )
 GAP_REASONS: Final = (*(hole.value for hole in Hole), OTHER)
 ENDINGS: Final = (*BY_WHY, OTHER)
-TICKET_RESULTS: Final = ("issued", "accepted", "expired", "forged", "replayed", "misdirected", OTHER)
+TICKET_RESULTS: Final = ("written", "taken", *(flaw.value for flaw in Flaw), OTHER)
 REFUSALS: Final = (
     "too-large",
     "no-room",
@@ -79,8 +87,13 @@ REFUSALS: Final = (
     "bad-data",
     "bad-request",
     "log-away",
+    "refused",
+    "bad-channel",
+    "busy",
+    "standby",
     "forbidden",
     "unauthorized",
+    "expired",
     "rate",
     OTHER,
 )
@@ -174,7 +187,7 @@ class GatewayMetrics:
 
     def count_end(self, why: str) -> None:
         """One more connection that ended, by the word of its `Ending`."""
-        self.ends[why if why in self.ends else OTHER] += 1
+        self.ends["cut" if why in CUT else why if why in self.ends else OTHER] += 1
 
     def count_handshake_failure(self, cause: str) -> None:
         """One more TLS handshake that failed; also an error of the kind `handshake`."""

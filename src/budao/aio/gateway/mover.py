@@ -70,7 +70,9 @@ class Mover:
         self.takeover_policy = TakeoverPolicy() if takeover_policy is None else takeover_policy
         about = {} if about is None else about
         since = Wall(float(about.get("since", gateway.started_at)))
-        self.office = TicketOffice(gateway.name, keys, since=since, policy=ticket_policy)
+        self.office = TicketOffice(
+            gateway.name, keys, since=since, policy=ticket_policy, count=gateway.metrics.count_ticket
+        )
         self.office.gate.remember((float(until), bytes(nonce)) for until, nonce in about.get("used", ()))
         self.leaving = Leaving(LeavingPolicy() if leaving_policy is None else leaving_policy)
         self.standbys = Standbys(standby_policy)

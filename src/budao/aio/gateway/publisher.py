@@ -95,6 +95,8 @@ class Publisher:
             ] * len(batch)
         except LogError as problem:
             results = [Problem(why="refused", happened=str(problem))] * len(batch)
+            for _ in batch:
+                self.metrics.count_publish_refusal("refused")
         except BaseException as problem:
             if isinstance(problem, Exception):
                 self.metrics.count_error("mistake")

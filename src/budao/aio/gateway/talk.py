@@ -24,6 +24,7 @@ from budao.push import (
     Position,
     Problem,
     Promote,
+    Pub,
     Publish,
     Redeem,
     Session,
@@ -70,7 +71,6 @@ class Talk(Connection):
         except push_frames.FrameRefused as refused:
             self.take(Malformed(refused.ref, refused.problem))
         except RemoteWireError as problem:
-            self.gateway.metrics.count_error("frame")
             self.finish_with("bad-frame", str(problem))
         else:
             self.take(frame)
@@ -78,7 +78,14 @@ class Talk(Connection):
     def take(self, frame: FromClient | Malformed) -> None:
         """A frame of the client."""
         gateway = self.gateway
-        self.carry_out(self.session.received(frame, gateway.now(), gateway.wall()))
+        effects = self.session.received(frame, gateway.now(), gateway.wall())
+        if type(frame) is Pub and effects and isinstance(refused := effects[0], Answer):
+            self._count_refusal(refused.frame)
+        self.carry_out(effects)
+
+    def _count_refusal(self, frame: FromGateway) -> None:
+        if isinstance(frame, Ack) and frame.problem is not None:
+            self.gateway.metrics.count_publish_refusal(frame.problem.why)
 
     def carry_out(self, effects: Iterable[SessionEffect]) -> None:
         """What the session asks for, in order."""

@@ -41,7 +41,6 @@ class TcpConnection(Talk):
         except framing.BadFraming as bad:
             for frame in bad.before:
                 self._frame(frame)
-            self.gateway.metrics.count_error("too-large")
             self.finish_with("too-large", str(bad))
             return
         for frame in frames:
@@ -57,7 +56,6 @@ class TcpConnection(Talk):
         try:
             hello, token = self.codec.decode_hello(raw)
         except RemoteWireError as problem:
-            gateway.metrics.count_error("frame")
             self.finish_with("bad-frame", str(problem))
             return
         self.is_known = True
@@ -67,7 +65,6 @@ class TcpConnection(Talk):
             self.session.grant = found
             self.take(hello)
         else:
-            gateway.metrics.count_error("unauthorized")
             self.finish_with(found.why, found.happened)
 
     def let_go(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from secrets import token_bytes
 
 from budao.model import BadSettings, LocalWireError, Wall
-from budao.push import NONCE_BYTES, Grant, Ticket, TicketGate, TicketPolicy, TicketRefused
+from budao.push import NONCE_BYTES, Flaw, Grant, Ticket, TicketGate, TicketPolicy, TicketRefused
 from budao.wire import TicketKeys
 
 
@@ -39,13 +39,16 @@ class TicketOffice:
         since: Wall,
         policy: TicketPolicy | None = None,
         wall: Callable[[], float] = time.time,
+        count: Callable[[str], object] = lambda _: None,
     ) -> None:
+        """`count` is told what becomes of each ticket: `written`, `taken`, or its flaw."""
         self.name = name
         self.keys = keys
         self.policy = TicketPolicy() if policy is None else policy
         self.gate = TicketGate(name, since, self.policy)
         self.written = 0
         self._wall = wall
+        self._count = count
 
     def write(self, target: str, session: str, grant: Grant) -> str | None:
         """A ticket for a gateway; None where there are no keys, the target has no name, or the grant is too long."""
@@ -67,14 +70,17 @@ class TicketOffice:
         except LocalWireError:
             return None
         self.written += 1
+        self._count("written")
         return text
 
     def redeem(self, text: str, session: str | None) -> Grant | str:
         """What a ticket grants, once; or why nothing, as a word and a sentence."""
         if self.keys is None:
+            self._count(Flaw.UNKNOWN_KEY.value)
             return "unknown-key: this gateway has no keys for tickets"
         ticket = self.keys.read(text)
         refused = self.gate.admit(ticket, session, Wall(self._wall()))
+        self._count("taken" if refused is None else refused.flaw.value)
         if refused is not None:
             return f"{refused.flaw.value}: {refused.happened}"
         assert not isinstance(ticket, TicketRefused), "it was admitted"

@@ -40,7 +40,6 @@ class WebSocket(Talk):
         except websocket.BadFrame as bad:
             for event in bad.before:
                 self._event(event)
-            self.gateway.metrics.count_error("too-large" if bad.code == 1009 else "frame")
             if self.is_over:
                 self.hang_up()
             else:
