@@ -245,6 +245,8 @@ class Reunion:
         self._move_until = -inf
         self._offer: tuple[str, str | None, float] | None = None
         self._refreshed = 0
+        self._lost_gateway: _Gateway | None = None
+        """The one that was lost last is chosen last: it may be gone."""
         wished_s = self.policy.beat_s
         self._beat_s = (BEAT_WITH_STANDBY_S if has_standby else BEAT_S) if wished_s is None else wished_s
 
@@ -414,6 +416,7 @@ class Reunion:
         else:
             self._wait_for(link.gateway, fact, now, lasted_s=now - link.since)
         if is_active:
+            self._lost_gateway = link.gateway
             return self._lost(now, was_up=link.is_up)
         if link.role is Role.STANDBY:
             self._standby_at = now + self._rng.uniform(0.0, self.policy.standby_spread_s)
@@ -535,11 +538,10 @@ class Reunion:
         found = [each for each in self._gateways.values() if each is not avoided]
         if not found:
             return None
-        if not self.policy.is_shuffled:
-            # Those that are free are as good as each other, so the first one given wins.
-            return min(found, key=lambda each: max(each.free_at, now))
-        free = [each for each in found if each.free_at <= now]
-        return self._rng.choice(free) if free else min(found, key=lambda each: each.free_at)
+        soonest = min(found, key=lambda each: (max(each.free_at, now), each is self._lost_gateway))
+        free = [each for each in found if each.free_at <= now and each is not self._lost_gateway]
+        # Those that are free are as good as each other, so without a draw the first one given wins.
+        return self._rng.choice(free) if free and self.policy.is_shuffled else soonest
 
     def _named(self, url: str) -> _Gateway:
         """The gateway of a URL. Beyond the bound it is not kept."""

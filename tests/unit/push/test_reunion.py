@@ -104,6 +104,26 @@ def test_a_connection_that_is_lost_goes_on_elsewhere() -> None:
     assert told.wake() == [Dial(2, "b", Role.ACTIVE, 2.0)]
 
 
+@pytest.mark.parametrize("is_shuffled", [True, False])
+def test_the_gateway_that_was_lost_last_is_chosen_last(is_shuffled: bool) -> None:
+    policy = ClientPolicy(is_shuffled=is_shuffled, again_spread_s=0.0, backoff=BackoffPolicy(first_s=0.1, max_s=1.0))
+    told = Told("a", "b", policy=policy)
+    for number in range(1, 20):
+        lost = told.said[-1]
+        assert isinstance(lost, Dial)
+        told.welcome(number)
+        told.tell(Ended(link=number, advice=Advice.NOW), after_s=60.0)  # it may be tried at once, and may be gone
+        told.now += 10.0  # and nobody else is left alone
+        (again,) = told.wake()
+        assert isinstance(again, Dial)
+        assert again.url != lost.url
+    told = Told("a", policy=policy)
+    told.welcome(1)
+    told.tell(Ended(link=1), after_s=60.0)
+    told.now += 10.0
+    assert [type(each) for each in told.wake()] == [Dial]
+
+
 def test_silence_promotes_the_standby_and_another_one_is_opened() -> None:
     told = with_standby()
     told.wake()  # the first look
