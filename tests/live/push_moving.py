@@ -53,7 +53,7 @@ from budao.aio.logs import RemoteLog
 from budao.push import Grant, LeavingPolicy, SessionPolicy, TakeoverPolicy, Target
 from budao.wire.tokens import TokenKeys
 
-PATIENT = TakeoverPolicy(settle_s=20.0, send_s=30.0, take_s=30.0, rest_s=0.5)
+PATIENT = TakeoverPolicy(settle_s=20.0, send_s=30.0, take_s=30.0, rest_s=0.5, batch_count=24)
 
 async def main():
     said = json.loads(sys.argv[1])

@@ -22,7 +22,8 @@ from tests.live.push_moving import CHANNELS, GatewayProcess, Reader, SseReader, 
 from tests.live.push_raw import play, until
 from tests.live.redis_server import PATIENCE_S, free_port
 
-READERS = 240
+READERS = 96
+"""Four messages full of sockets."""
 
 
 async def _readers(port: int, count: int) -> list[Reader]:
