@@ -116,6 +116,20 @@ def test_who_knows_more_than_our_feed_is_not_too_slow_however_much_comes() -> No
     assert (reader.gaps, reader.seqs) == ([], [10])
 
 
+def test_whom_our_feed_has_just_reached_is_not_told_backwards() -> None:
+    world = World(rules=ChannelPolicy(behind_bytes_max=1024))
+    world.reader().join()
+    world.say(10)
+    unheard = tuple(world.log.add(*[600] * 3))
+    reader = world.reader()
+    reader.join(Position(EPOCH, 4))
+    world.hub.append("c", unheard)
+    world.settle()
+    world.say(10)
+    world.settle()
+    assert (reader.gaps, reader.seqs) == ([], [5])
+
+
 def test_who_skips_to_the_latest_and_was_there_already_hears_of_no_gap() -> None:
     world = World(rules=ChannelPolicy(behind_bytes_max=1024))
     slow = world.reader()
