@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Any, Final
 
 from budao.model import RemoteWireError
@@ -22,6 +23,10 @@ EPOCH_CHARACTERS_MAX: Final = 64
 TEXT_CHARACTERS_MAX: Final = 4096
 """Of a ticket, a token, a URL, and of what is said to people."""
 SHOWN: Final = 60
+"""Characters of a wrong value that its error shows."""
+
+_SHOW: Final = Repr()
+_SHOW.maxlevel = 3  # msgpack nests a thousand deep, which `repr` does not follow
 
 
 # ------------------------------------------------------------------------------------------- one field each
@@ -29,7 +34,7 @@ SHOWN: Final = 60
 
 def wrong(where: str, what: object, wanted: str) -> RemoteWireError:
     """The error for a field that is not what it must be."""
-    shown = repr(what)
+    shown = _SHOW.repr(what) if isinstance(what, list | dict) else repr(what)
     return RemoteWireError(f"{where}: {shown if len(shown) <= SHOWN else shown[:SHOWN] + '…'} is not {wanted}")
 
 

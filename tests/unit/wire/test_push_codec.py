@@ -113,3 +113,13 @@ def test_data_that_is_no_json_is_not_sent_as_such() -> None:
         MSGPACK.encode(Msg(broken))
     with pytest.raises(LocalWireError):
         JSON.encode_msg(Message("\ud800", Position("e", 1), b"1", Kind.JSON, Wall(0.0)))
+
+
+@pytest.mark.parametrize("key", ["type", "ref", "channel", "after", "presence"])
+def test_a_value_that_is_nested_a_thousand_times_is_refused_as_any_wrong_one(key: str) -> None:
+    frame = {"type": "sub", "ref": 1, "channel": "a", "after": {"epoch": "e", "seq": 1}, key: "deep"}
+    deep = b"\x91" * 1000 + b"\xc0"
+    raw = msgpack.packb(frame).replace(msgpack.packb("deep"), deep)
+    for decode in (MSGPACK.decode, MSGPACK.decode_from_gateway, MSGPACK.decode_hello):
+        with pytest.raises(RemoteWireError):
+            decode(raw)
