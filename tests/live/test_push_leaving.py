@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
 from budao.aio.gateway.tickets import TicketOffice, read_ticket_keys
 from budao.aio.logs import LogServer
 from budao.model import Wall
-from budao.push import Grant, Move, Position, Standby
-from budao.wire import TicketKeys, websocket
+from budao.push import Grant, Hello, Move, Position, Standby
+from budao.wire import TicketKeys, push_frames, websocket
 from tests.live.push_moving import CHANNELS, GatewayProcess, Reader, SseReader, Traffic
 from tests.live.push_raw import play
+from tests.live.redis_server import PATIENCE_S
 
 CLIENTS = 120
 KEY_BYTES = 32
@@ -235,3 +241,36 @@ def test_a_standby_is_promoted_in_one_round_trip_and_takes_the_place_of_the_old_
                 await quiet.close()
 
     play(main)
+
+
+def test_a_hello_that_is_read_after_its_client_gave_it_up_replaces_nobody(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with LogServer(tmp_path / "log") as server:
+            with GatewayProcess(tmp_path, server.port) as a:
+                await a.ready()
+                os.kill(a.process.pid, signal.SIGSTOP)
+                said = Hello(session="s-1", channels={"news": None})
+                target = f"/v1/stream?hello={push_frames.format_hello_query(said)}"
+                asked = websocket.ask("127.0.0.1", target, bytes(16), subprotocols=("budao.v1.json",))[0]
+                with socket.create_connection(("127.0.0.1", a.port)) as given_up:
+                    os.kill(a.process.pid, signal.SIGCONT)
+                    home = await Reader({"news": None}).open(a.port, session="s-1")
+                    os.kill(a.process.pid, signal.SIGSTOP)
+                    given_up.sendall(asked)
+                os.kill(a.process.pid, signal.SIGCONT)
+                await _until(a, lambda status: status["connections"] == 1 and status["requests"] == 0)
+                status = await a.status()
+                assert status is not None
+                assert status["standbys"]["replaced"] == 0
+                assert home.bye is None
+                again = await Reader({"news": None}).open(a.port, session="s-1")
+                await home.until(lambda: home.bye is not None)
+                await again.close()
+
+    play(story)
+
+
+async def _until(gateway: GatewayProcess, claim: Callable[[Mapping[str, Any]], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while (status := await gateway.status()) is None or not claim(status):  # noqa: ASYNC110 - nobody says so
+            await asyncio.sleep(0.02)

@@ -100,6 +100,8 @@ class Mover:
         """A session is open here."""
         if isinstance(connection, Talk):
             session = connection.session
+            if self._comes_too_late(connection):
+                return
             self._carry_out_standby(
                 connection,
                 self.standbys.opened(
@@ -120,9 +122,20 @@ class Mover:
 
     def promoted(self, connection: Connection) -> None:
         """The client has made a standby its home."""
-        if isinstance(connection, Talk):
+        if isinstance(connection, Talk) and not self._comes_too_late(connection):
             effects = self.standbys.promoted(connection, connection.session.id, _subject(connection))
             self._carry_out_standby(connection, effects)
+
+    def _comes_too_late(self, connection: Talk) -> bool:
+        """Whether it would take the place of a home, and its client has hung up.
+
+        It gave this one up while we were frozen, and that home is what it opened afterwards.
+        """
+        home = self.standbys.home(connection.session.id, _subject(connection))
+        if home is None or home is connection or not _has_hung_up(connection):
+            return False
+        connection.cut("cut")
+        return True
 
     def ended(self, connection: Connection) -> None:
         """It is gone."""
@@ -367,6 +380,19 @@ class Mover:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+def _has_hung_up(connection: Connection) -> bool:
+    end = connection.socket
+    if end is None:
+        return False
+    with socket.socket(fileno=os.dup(end.fileno())) as peeked:  # what a loop shows of its sockets cannot be read from
+        try:
+            return peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 def _subject(connection: Talk) -> str:
