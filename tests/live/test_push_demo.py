@@ -148,7 +148,7 @@ def test_two_tabs_carry_on_when_a_gateway_is_killed(tmp_path: Path) -> None:
 
 
 def test_the_page_and_the_token_are_there_for_this_machine_only(tmp_path: Path) -> None:
-    with demo("--seconds", "4", "--data", str(tmp_path / "kept")) as running:
+    with demo("--data", str(tmp_path / "kept")) as running:
         assert len(running.children) == 3
         assert len(running.ports) == 4
         status, page, headers = get(running.page)
@@ -170,6 +170,7 @@ def test_the_page_and_the_token_are_there_for_this_machine_only(tmp_path: Path) 
         )
         with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
             assert json.load(answer)["seq"] == 1
+        running.process.send_signal(signal.SIGINT)
         assert running.ended() == (0, "")
         assert gone(running.children, running.ports)
         assert (tmp_path / "kept" / "log").is_dir()
