@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -93,6 +95,7 @@ def test_who_waits_for_a_drain_sees_its_proof(tmp_path: Path) -> None:
         (("--anonymous-subscribe", "**", "--log", "memory:", "--host", "0.0.0.0"), "needs TLS and a token"),
         (("--anonymous-subscribe", "**", "--log", "memory:", "--peer", "nowhere"), "peer:"),
         (("--anonymous-subscribe", "**", "--log", "memory:", "--tls-key", "k"), "go together"),
+        (("--anonymous-subscribe", "**", "--log", "memory:", "--issuer", "us"), "name --token-key or --jwks"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
@@ -100,6 +103,73 @@ def test_what_cannot_be_served_is_said_in_one_line(arguments: tuple[str, ...], s
     assert ended.returncode == 1
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_keys_that_change_are_taken_while_it_serves_and_tokens_must_name_issuer_and_audience(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for key in (old, new):
+        key.write_text(key.name * 20)
+        key.chmod(0o600)
+    named = ("--issuer", "us", "--audience", "push")
+    first, second, bare = (
+        run("token", "--key", str(key), "--publish", "**", *more).stdout.strip()
+        for key, more in ((old, named), (new, named), (old, ()))
+    )
+    live = tmp_path / "live"
+    shutil.copy2(old, live)
+    command = [sys.executable, "-m", "budao", "gateway", "--port", "0", "--log", "memory:", "--token-key", str(live)]
+    with subprocess.Popen([*command, *named, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+
+            def publish(token: str) -> int:
+                said = {"Authorization": f"Bearer {token}"}
+                return httpx.post(
+                    f"{url}/v1/publish", json={"channel": "a", "data": 1}, headers=said, timeout=PATIENCE_S
+                ).status_code
+
+            assert [publish(first), publish(second), publish(bare)] == [200, 401, 401]
+            shutil.copy2(new, tmp_path / "aside")
+            (tmp_path / "aside").replace(live)
+            process.send_signal(signal.SIGHUP)
+            ends_at = time.monotonic() + PATIENCE_S
+            while publish(second) != 200:
+                assert time.monotonic() < ends_at
+                time.sleep(0.05)
+            assert publish(first) == 401
+        finally:
+            process.kill()
+
+
+def test_what_is_needed_for_tickets_and_was_not_given_is_said_once(tmp_path: Path) -> None:
+    keys = tmp_path / "tickets"
+    keys.write_text("k1 " + "ab" * 32 + "\n")
+    keys.chmod(0o600)
+    command = [
+        sys.executable,
+        "-m",
+        "budao",
+        "gateway",
+        "--port",
+        "0",
+        "--log",
+        "memory:",
+        "--anonymous-subscribe",
+        "**",
+    ]
+    command += ["--ticket-keys", str(keys), "--peer", "http://127.0.0.1:7441", "--peer", "b=http://127.0.0.1:7442"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert "listens on" in process.stdout.readline()
+        finally:
+            process.kill()
+        said = process.stderr.read().splitlines()
+    assert len(said) == 2
+    assert "--peer NAME=http://127.0.0.1:7441" in said[0]
+    assert "--name" in said[1]
 
 
 def test_settings_state_bounds_and_channels_by_pattern() -> None:

@@ -22,6 +22,7 @@ from budao.aio import (
     ChannelLog,
     ControlSocket,
     DurableLog,
+    FollowedFile,
     Gateway,
     GatewayPolicy,
     Mover,
@@ -45,7 +46,7 @@ from budao.push import (
     rules_of,
 )
 from budao.settings import Stated, read_text, typed
-from budao.wire import tokens
+from budao.wire import TicketKeys, tokens
 
 PORT: Final = 7440
 SETTINGS_BYTES_MAX: Final = 1024 * 1024
@@ -72,6 +73,10 @@ class Wanted:
     ticket_keys: Path | None = None
     token_key: Path | None = None
     jwks: Path | None = None
+    issuer: str = ""
+    """What tokens must name as `iss`, if not empty."""
+    audience: str = ""
+    """Among whom tokens must name us as `aud`; empty for nobody, and then tokens for an audience are not taken."""
     anonymous_subscribe: Sequence[str] = ()
     anonymous_publish: Sequence[str] = ()
     origins: Sequence[str] = ()
@@ -147,13 +152,18 @@ async def serve(wanted: Wanted) -> None:
     Raises:  BadSettings, LogError, OSError, TakeOverFailed, before anybody is served.
     """
     settings = GatewaySettings() if wanted.settings is None else _settings_of(wanted.settings)
-    access = _access(wanted)
+    token_keys = _token_keys(wanted)
+    access = _access(wanted, None if token_keys is None else token_keys.value)
     certificates = _certificates(wanted)
     targets = [_target(each) for each in wanted.peers]
-    keys = None if wanted.ticket_keys is None else read_ticket_keys(wanted.ticket_keys)
+    ticket_keys = _ticket_keys(wanted)
     async with AsyncExitStack() as stack:
         if certificates is not None:
             await stack.enter_async_context(certificates)
+        if token_keys is not None:
+            await stack.enter_async_context(token_keys.telling(access.renew))
+        followed = (certificates, token_keys, ticket_keys)
+        stack.enter_context(_on_hangup([each.reload for each in followed if each is not None]))
         taking = None if wanted.take_over is None else await take_over(wanted.take_over)
         if taking is not None:
             stack.callback(taking.close)
@@ -176,7 +186,7 @@ async def serve(wanted: Wanted) -> None:
         )
         mover = Mover(
             gateway,
-            keys=keys,
+            keys=None if ticket_keys is None else ticket_keys.value,
             targets=targets,
             leaving_policy=settings.leaving,
             about=about,
@@ -186,6 +196,8 @@ async def serve(wanted: Wanted) -> None:
         store = await _open_store(wanted, stack)
         await stack.enter_async_context(Presence(gateway, store, policy=settings.presence))
         stack.callback(mover.close)
+        if ticket_keys is not None:
+            await stack.enter_async_context(ticket_keys.telling(mover.office.renew))
         control = None
         if wanted.control is not None:
             control = ControlSocket(wanted.control, mover, replaces=taking is not None)
@@ -198,6 +210,8 @@ async def serve(wanted: Wanted) -> None:
                 f"took over {taken.served} connections in {taken.took_s:.3f} s, {taken.failed} failed", file=sys.stderr
             )
         with _signals(mover.drain, as_json=wanted.as_json):
+            for remark in _remarks(wanted, targets):
+                _say(remark, sys.stderr)
             _say(_listening(gateway, access, as_json=wanted.as_json), sys.stdout)
             await mover.over.wait()
 
@@ -219,6 +233,36 @@ def _signals(leave: Callable[[], None], *, as_json: bool) -> Iterator[None]:
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+
+
+@contextmanager
+def _on_hangup(reloads: Sequence[Callable[[], object]]) -> Iterator[None]:
+    """SIGHUP reads all files again that may change. Where there are none it ends the process, as it does by default."""
+
+    def told() -> None:
+        for reload in reloads:
+            reload()
+
+    if not reloads:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, told)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _remarks(wanted: Wanted, targets: Sequence[Target]) -> Iterator[str]:
+    """What serves, and yet not as somebody may think."""
+    if wanted.ticket_keys is None:
+        return
+    for each in targets:
+        if not each.name:
+            yield f"peer: {each.url} has no name, so clients get no tickets for it; write --peer NAME={each.url} with its --name"
+    if not wanted.name and wanted.take_over is None:
+        yield "name: without --name nobody knows whom to write tickets for, and none is good here"
 
 
 def _target(said: str) -> Target:
@@ -265,17 +309,36 @@ def _settings_of(file: Path) -> GatewaySettings:
     return read_settings(text, str(file))
 
 
-def _access(wanted: Wanted) -> Access:
-    keys = None
-    if wanted.token_key is not None and wanted.jwks is not None:
+def _token_keys(wanted: Wanted) -> FollowedFile[tokens.TokenKeys] | None:
+    """What tokens are checked with; the file may change."""
+    secret, jwks = wanted.token_key, wanted.jwks
+    named = {"issuer": wanted.issuer or None, "audience": wanted.audience or None}
+    if secret is not None and jwks is not None:
         raise BadSettings([("token", "both a key and a JWKS file are named; choose one")])
-    if wanted.token_key is not None:
-        keys = tokens.TokenKeys.of_secret(read_token(file=wanted.token_key) or "")
-    elif wanted.jwks is not None:
-        try:
-            keys = tokens.TokenKeys.of_jwks(wanted.jwks.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as problem:
-            raise BadSettings([("jwks", f"{wanted.jwks} cannot be read: {problem}")]) from problem
+    if secret is not None:
+        return FollowedFile(
+            secret, lambda: tokens.TokenKeys.of_secret(read_token(file=secret) or "", **named), "the keys of tokens"
+        )
+    if jwks is not None:
+        return FollowedFile(jwks, lambda: tokens.TokenKeys.of_jwks(_text_of(jwks), **named), "the keys of tokens")
+    if wanted.issuer or wanted.audience:
+        raise BadSettings([("access", "--issuer and --audience say what tokens must hold; name --token-key or --jwks")])
+    return None
+
+
+def _text_of(jwks: Path) -> str:
+    try:
+        return jwks.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BadSettings([("jwks", f"{jwks} cannot be read: {problem}")]) from problem
+
+
+def _ticket_keys(wanted: Wanted) -> FollowedFile[TicketKeys] | None:
+    file = wanted.ticket_keys
+    return None if file is None else FollowedFile(file, lambda: read_ticket_keys(file), "the keys of tickets")
+
+
+def _access(wanted: Wanted, keys: tokens.TokenKeys | None) -> Access:
     anonymous = None
     if wanted.anonymous_subscribe or wanted.anonymous_publish:
         try:
@@ -295,7 +358,7 @@ def _certificates(wanted: Wanted) -> Certificates | None:
         raise BadSettings([("tls", "a certificate and its key go together, only one of them is given")])
     if wanted.certificate is None or wanted.key is None:
         return None
-    return Certificates(wanted.certificate, wanted.key, on_hangup=True)
+    return Certificates(wanted.certificate, wanted.key)
 
 
 def _open_log(wanted: Wanted, rules: ChannelRules) -> AbstractAsyncContextManager[ChannelLog]:
@@ -335,6 +398,8 @@ def sign_token(
     operate: bool,
     now: Wall,
     lives_s: float,
+    issuer: str = "",
+    audience: str = "",
 ) -> str:
     """A token that a gateway with this key takes.
 
@@ -350,4 +415,6 @@ def sign_token(
         operate=operate,
         now=now,
         lives_s=lives_s,
+        issuer=issuer,
+        audience=audience,
     )

@@ -59,6 +59,8 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
     )
     add("--token-key", type=Path, metavar="FILE", help="the secret that tokens are signed with (HS256)")
     add("--jwks", type=Path, metavar="FILE", help="public keys of tokens (RS256, EdDSA), as JWKS")
+    add("--issuer", default="", metavar="NAME", help="take only tokens of this issuer (iss)")
+    add("--audience", default="", metavar="NAME", help="take only tokens for this audience (aud)")
     add(
         "--anonymous-subscribe", action="append", default=[], metavar="PATTERN", help="channels to read without a token"
     )
@@ -96,6 +98,8 @@ def _add_token(token: argparse.ArgumentParser) -> None:
     add("--publish", action="append", default=[], metavar="PATTERN", help="channels it may publish to")
     add("--presence", action="append", default=[], metavar="PATTERN", help="channels where it may see who is there")
     add("--operate", action="store_true", help="it may drain and promote")
+    add("--issuer", default="", metavar="NAME", help="who it is from, for gateways with an --issuer")
+    add("--audience", default="", metavar="NAME", help="whom it is for, for gateways with an --audience")
     add(
         "--for",
         dest="lives_s",
@@ -142,6 +146,8 @@ def _gateway(options: argparse.Namespace) -> int:
         ticket_keys=options.ticket_keys,
         token_key=options.token_key,
         jwks=options.jwks,
+        issuer=options.issuer,
+        audience=options.audience,
         anonymous_subscribe=tuple(options.anonymous_subscribe),
         anonymous_publish=tuple(options.anonymous_publish),
         origins=tuple(options.origin),
@@ -169,6 +175,8 @@ def _token(options: argparse.Namespace) -> int:
             operate=options.operate,
             now=Wall(time.time()),
             lives_s=options.lives_s,
+            issuer=options.issuer,
+            audience=options.audience,
         )
     except BudaoError as problem:
         return told(problem)

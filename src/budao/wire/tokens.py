@@ -210,6 +210,8 @@ def sign_development_token(
     operate: bool = False,
     now: Wall,
     lives_s: float = 86_400.0,
+    issuer: str = "",
+    audience: str = "",
 ) -> str:
     """A token of HS256, for trying things out.
 
@@ -219,7 +221,10 @@ def sign_development_token(
     if operate:
         allowed["operate"] = True
     head = _text64(write_json({"alg": "HS256", "typ": "JWT"}))
-    body = _text64(write_json({"sub": subject, "nbf": int(now), "exp": int(now + lives_s), "budao": allowed}))
+    claims = {"sub": subject, "nbf": int(now), "exp": int(now + lives_s), "budao": allowed}
+    named = {"iss": issuer} if issuer else {}
+    named |= {"aud": audience} if audience else {}
+    body = _text64(write_json({**named, **claims}))
     signed = f"{head}.{body}"
     return f"{signed}.{_text64(hmac.digest(_secret(secret), signed.encode(), 'sha256'))}"
 

@@ -8,6 +8,7 @@ from budao.aio.gateway.access import Access
 from budao.aio.gateway.certificates import Certificates
 from budao.aio.gateway.connection import Connection
 from budao.aio.gateway.control import ControlSocket
+from budao.aio.gateway.followed_file import FollowedFile
 from budao.aio.gateway.gateway import Gateway, Visitor, Watcher
 from budao.aio.gateway.handover import Taken, TakeOverFailed, Taking, take_over
 from budao.aio.gateway.looking_after import LookingAfter
@@ -21,6 +22,7 @@ __all__ = [
     "Certificates",
     "Connection",
     "ControlSocket",
+    "FollowedFile",
     "Gateway",
     "GatewayMetrics",
     "GatewayPolicy",

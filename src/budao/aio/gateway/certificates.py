@@ -17,20 +17,15 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
+from budao.aio.gateway.followed_file import LOOKS_EVERY_S, SETTLES_S, Stamp, stamp_of
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.security import END, server_tls
 from budao.model import BadSettings, RemoteWireError, Wall
 from budao.wire import parse_validity
 
 log = logging.getLogger("budao.gateway")
-
-LOOKS_EVERY_S: Final = 1.0
-SETTLES_S: Final = 3.0
-"""Who renews writes two files, and maybe slowly: a bad pair is no news before it has been bad for so long."""
-
-Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class HasContext(Protocol):
@@ -131,8 +126,8 @@ class Certificates:
             context.set_alpn_protocols(self._alpn)
         return context, _until(self.certificate)
 
-    def _look_at(self) -> Stamp:
-        return tuple(_stamp(path) for path in (self.certificate, self.key, self.authority) if path is not None)
+    def _look_at(self) -> tuple[Stamp | None, ...]:
+        return tuple(stamp_of(path) for path in (self.certificate, self.key, self.authority) if path is not None)
 
     def count_in(self, metrics: GatewayMetrics) -> None:
         """Count what happens there from now on."""
@@ -167,15 +162,6 @@ class Certificates:
 def _spoken() -> Sequence[str]:
     """What is agreed on by ALPN: what nobody here can speak is not offered."""
     return ("h2", "http/1.1") if find_spec("h2") is not None else ("http/1.1",)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file: through links, as secrets of Kubernetes are mounted."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _until(certificate: Path) -> Wall:

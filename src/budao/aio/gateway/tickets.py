@@ -50,6 +50,10 @@ class TicketOffice:
         self._wall = wall
         self._count = count
 
+    def renew(self, keys: TicketKeys | None) -> None:
+        """Other keys from now on."""
+        self.keys = keys
+
     def write(self, target: str, session: str, grant: Grant) -> str | None:
         """A ticket for a gateway; None where there are no keys, the target has no name, or the grant is too long."""
         if self.keys is None or not target:
