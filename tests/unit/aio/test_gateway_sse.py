@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from budao.aio.gateway.sse import Several, format_places, parse_last_id
+from budao.aio.gateway.sse import ID_BYTES_MAX, PLACE_BYTES, Several, Wish, format_places, parse_last_id
 from budao.model import RemoteWireError, Wall
 from budao.push import Gap, Hole, Kind, Message, Missing, Position, Problem, Recent, Welcome
 from budao.wire import sse
@@ -31,6 +31,19 @@ def test_a_channel_that_is_refused_for_now_keeps_its_place_in_every_id() -> None
     said = last_id(encoding.messages([Recent(message, 0)]))
     assert said is not None
     assert parse_last_id(said, ["a", "b"]) == {"a": message.position, "b": B}
+
+
+def test_more_channels_than_an_id_has_room_for_are_refused_before_a_browser_cannot_come_back() -> None:
+    fitting = ID_BYTES_MAX // (4 + PLACE_BYTES)
+    names = [f"c{each:03}" for each in range(fitting + 1)]
+    assert len(Wish({"channel": names[:-1]}, {}, channels_max=1_000).channels) == fitting
+    with pytest.raises(RemoteWireError, match="ask for fewer, or use a WebSocket"):
+        Wish({"channel": names}, {}, channels_max=1_000)
+
+
+def test_the_longest_place_is_counted_whole() -> None:
+    places = {"a": Position("f" * 12, 2**63)}
+    assert len(format_places(places)) <= 1 + PLACE_BYTES
 
 
 def test_a_welcome_to_nothing_takes_no_id_away() -> None:

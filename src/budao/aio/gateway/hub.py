@@ -615,9 +615,7 @@ class Hub:
                 continue
             if _is_ahead(lag.place, ring.head):  # it waits for us
                 lag.mark = ring.total_bytes
-            elif ring.covers(
-                lag.place
-            ):  # it was ahead, or came back: what it was judged by so far is not what it lacks
+            elif ring.covers(lag.place):  # it may have been ahead: then its old mark is not what it lacks
                 lag.mark = max(lag.mark, ring.mark_at(lag.place))
             if lag.mark >= bound:
                 least = min(least, lag.mark)

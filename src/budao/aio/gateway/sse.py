@@ -37,11 +37,15 @@ if TYPE_CHECKING:
     from budao.aio.gateway.gateway import Gateway
 
 SAFE: Final = ""
+ID_BYTES_MAX: Final = 8 * 1024
+"""A browser sends the id back as a header, which must find room in a head."""
+PLACE_BYTES: Final = 40
+"""What the place of one channel takes in an id, at most."""
 RETRY_S: Final = 1.0
 """How long a browser waits before it comes back, unless it is told otherwise."""
 UNREAD_BYTES_MAX: Final = 64 * 1024
 """What a reader may say after its request. It has no reason to say anything."""
-_ID: Final = re.compile(r"([^:;=\s]{0,64}):(\d{1,18})")
+_ID: Final = re.compile(r"([^:;=\s\x00-\x1f\x7f]{0,64}):([0-9]{1,18})")
 
 
 def format_place(place: Position) -> str:
@@ -147,6 +151,10 @@ class Wish:
             raise RemoteWireError("name what to read: ?channel=…, once for each channel")
         if len(self.channels) > channels_max:
             raise RemoteWireError(f"{len(self.channels)} channels are asked for, and at most {channels_max} are given")
+        id_bytes = sum(len(quote(each, safe=SAFE)) + PLACE_BYTES for each in self.channels)
+        if len(self.channels) > 1 and id_bytes > ID_BYTES_MAX:
+            happened = f"the places of {len(self.channels)} channels make an id of up to {id_bytes} bytes, and a browser has to send it back"
+            raise RemoteWireError(f"{happened}: at most {ID_BYTES_MAX}; ask for fewer, or use a WebSocket")
         last_id = headers.get("last-event-id") or _only(query, "last-event-id")
         self.after = parse_last_id(last_id, self.channels)
         self.last = _whole(_only(query, "last"), 10_000)
