@@ -11,9 +11,9 @@ export function addressOf(text) {
   } catch {
     throw new TypeError('a gateway needs a URL'); // what was given could hold a secret, and is not repeated
   }
-  const scheme = { http: 'ws', ws: 'ws', https: 'wss', wss: 'wss' }[url.protocol.slice(0, -1)];
+  const [scheme] = url.protocol.replace('http', 'ws').match(/^wss?(?=:)/) ?? [];
   if (!scheme || url.username || url.search || url.hash) {
-    throw new TypeError(`${url.host}: a gateway is http(s) or ws(s), a host and a path; give a token as \`token\``);
+    throw new TypeError(`${url.host}: a gateway is http(s) or ws(s), a host and a path; the token goes elsewhere`);
   }
   const path = url.pathname.replace(/\/+$/, '');
   return `${scheme}://${url.host}${path.endsWith(STREAM) ? path : path + STREAM}`;

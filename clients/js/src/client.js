@@ -18,7 +18,7 @@ const TIMERS = {
 /** One session with the gateways behind `urls`. */
 export class Client {
   constructor(options) {
-    Object.defineProperties(this, Object.getOwnPropertyDescriptors(connect(options)));
+    return Object.setPrototypeOf(connect(options), new.target.prototype); // the getters of what is inside are its own
   }
 }
 
@@ -28,7 +28,7 @@ function connect({
   page = globalThis,
 }) {
   if (!WebSocket) {
-    throw new PushError('no-websocket', 'no WebSocket here: use Node 22, node --experimental-websocket, or new Client({WebSocket}) of ws');
+    throw new PushError('no-websocket', 'no WebSocket here: use Node 22, --experimental-websocket, or the one of ws');
   }
   if (!Array.isArray(urls) || !urls.length) throw new TypeError('urls: a list of URLs of gateways');
   const given = [...new Set(urls.map(addressOf))];
@@ -189,10 +189,10 @@ function connect({
       else if (position) begin(link, reading.channel, position);
     } else if (problem) {
       link.hangUp();
-      owner.ended(link, { is: 'ended', link: link.number, problem: `it does not promote its standby: ${problem.happened}` });
+      owner.ended(link, { problem: `it does not promote its standby: ${problem.happened}` });
     } else {
       placed(link, { channels, refused });
-      tell({ is: 'delivers', link: link.number });
+      tell(link, 'delivers');
       delivers();
     }
   }
@@ -207,7 +207,7 @@ function connect({
       if (resumed) metrics.resumes++;
       session ??= named;
       if (!link.isStandby) placed(link, welcome);
-      tell({ is: 'welcomed', link: link.number, beatS, peers: peers.map((url) => trusted(url, link)).filter(Boolean) });
+      tell(link, 'welcomed', { beatS, peers: peers.map((url) => trusted(url, link)).filter(Boolean) });
       link.liveness = machine.livenessOf(link.number);
       if (!link.isStandby) delivers();
     },
@@ -217,13 +217,8 @@ function connect({
       const reading = link.listening.get(channel);
       if (type === 'ack') outbox.answered(frame) || answered(frame);
       else if (type === 'pong') ponged(frame.number);
-      else if (type === 'move' || (type === 'standby' && frame.url)) {
-        const url = trusted(frame.url, link);
-        const isMove = type === 'move';
-        if (isMove) metrics.moves++;
-        // A move to where we do not go is still a wish that we leave.
-        if (url || isMove) tell({ is: isMove ? type : 'offered', link: link.number, url, ticket: url && frame.ticket, withinS: frame.within_s });
-      } else if (!reading) return;
+      else if (type === 'move' || type === 'standby') sent(link, frame);
+      else if (!reading) return;
       else if (type === 'presence') call(reading._on.presence, frame);
       else if (type === 'msg' || type === 'gap') take(link, reading, itemOf(frame));
     },
@@ -232,9 +227,21 @@ function connect({
       metrics.failures++;
       if (TOKEN_CODES.includes(fact.code)) latestToken = null;
       release(link);
-      tell(fact);
+      tell(link, 'ended', fact);
     },
   };
+
+  /** A gateway wants us elsewhere, or our standby; without a URL, at the standby that we have. */
+  function sent(link, { type, url: text, ticket, within_s: withinS }) {
+    const isMove = type === 'move';
+    const url = text && trusted(text, link);
+    if (!text) {
+      if (isMove || link.number === machine.standby) tell(link, 'asked', { withinS });
+    } else if (url || isMove) { // a move to where we do not go is still a wish that we leave
+      if (isMove) metrics.moves++;
+      tell(link, type, { url, ticket: url && ticket, withinS });
+    }
+  }
 
   /** The URL of a gateway that another one named, if we may go there: as safe as where we are, or nowhere. */
   function trusted(text, link) {
@@ -253,12 +260,12 @@ function connect({
     return links.get(machine.active);
   }
 
-  function tell(fact) {
-    perform(machine.handle(fact, now()));
+  function tell({ number: link }, is, more) {
+    perform(machine.handle({ ...more, is, link }, now()));
   }
 
   function perform(effects) {
-    for (const effect of effects) ({ dial, adopt, hangUp, giveUp })[effect.do](effect);
+    for (const effect of effects) ({ dial, promote, adopt, hangUp, giveUp })[effect.do](effect);
     const { state, problem } = machine;
     const { gateway } = client;
     if (said !== (said = `${state} ${gateway}`)) {
@@ -292,7 +299,7 @@ function connect({
       if (!dials.has(number)) return;
       metrics.failures++;
       emit('error', problem);
-      tell({ is: 'ended', link: number, problem: `it cannot be opened: ${problem.name}` });
+      tell({ number }, 'ended', { problem: `it cannot be opened: ${problem.name}` });
     } finally {
       dials.delete(number);
     }
@@ -314,14 +321,17 @@ function connect({
     return found;
   }
 
-  function adopt({ link: number, isStandby }) {
-    current = links.get(number);
-    if (isStandby) {
-      metrics.promotions++;
-      current.liveness = machine.livenessOf(number);
-      asked.set(++ref, { link: current });
-      current.send({ type: 'standby', ref, channels: places() });
-    }
+  /** One round trip: the places go there, and the answer says where it begins. */
+  function promote({ link: number }) {
+    const link = links.get(number);
+    metrics.promotions++;
+    link.liveness = machine.livenessOf(number);
+    asked.set(++ref, { link });
+    link.send({ type: 'standby', ref, channels: places() });
+  }
+
+  function adopt({ link }) {
+    current = links.get(link);
     outbox.open(current);
   }
 
@@ -357,12 +367,16 @@ function connect({
     for (const reading of readings.values()) reading._end(error.why === 'closed' ? null : error);
     readings.clear();
     outbox.fail(error);
-    page.removeEventListener?.('online', wake);
-    page.document?.removeEventListener('visibilitychange', looked);
+    watch('removeEventListener');
   }
 
   function wake() {
     perform(machine.hurry(now()));
+  }
+
+  function watch(how) {
+    page[how]?.('online', wake);
+    page.document?.[how]('visibilitychange', looked);
   }
 
   function looked() {
@@ -428,8 +442,7 @@ function connect({
       };
     },
   };
-  page.addEventListener?.('online', wake);
-  page.document?.addEventListener('visibilitychange', looked);
+  watch('addEventListener');
   perform(machine.start(now()));
   return client;
 }

@@ -37,7 +37,7 @@ export function open(number, url, WebSocket, codec, hello, token, owner) {
   function end(code, advice, afterS, problem) {
     if (isOver) return;
     link.hangUp();
-    owner.ended(link, { is: 'ended', link: number, code, advice, afterS, problem });
+    owner.ended(link, { code, advice, afterS, problem });
   }
 
   function received(raw) {

@@ -2,20 +2,23 @@
  * How a client keeps its session while connections and gateways come and go: facts and the time in, effects out.
  *
  * One connection is active. A second, quiet one may stand by at another gateway, and a third is opened beside the active
- * one when a gateway asks to move. Facts are `{is, link, …}`: welcomed, ended, delivers, move, offered. Effects are
- * `{do, link, …}`: dial, adopt, hangUp, giveUp.
+ * one when a gateway asks to move; a standby that a gateway asks to promote is that third one until it delivers. Facts are
+ * `{is, link, …}`: welcomed, ended, delivers, move, standby, asked. Effects are `{do, link, …}`: dial, promote, adopt,
+ * hangUp, giveUp.
  */
 import { pauseS } from './backoff.js';
 import { liveness } from './liveness.js';
 
 /** No ticket is good for longer. */
 const TICKET_S = 15;
-/** A gateway that sent us away is not tried for so long after its bound, if there is another. */
+/** A gateway that sent us away is not tried for so long after its bound, but where we have no home and no other is free. */
 const LEFT_S = 10;
 /** New tokens in a row that a gateway may refuse. */
 const REFRESHED_MAX = 2;
 export const TOKEN_CODES = [4300, 4301];
 const TICKET_CODE = 4304;
+/** Only we have our session, so it was a connection of ours: a promoted one, or one given up that a frozen gateway read late. */
+const REPLACED_CODE = 4104;
 
 const isUp = (link) => link !== null && link.since < Infinity;
 
@@ -36,7 +39,7 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
   let moveUntil = -Infinity;
   let offer = null;
   let refreshed = 0;
-  /** The one that was lost last is chosen last: it may be gone. */
+  /** The one that was lost, or could not be reached, last is chosen last: it may be gone. */
   let lostGateway = null;
 
   /** What is to be done, in order; each call from outside takes it along. */
@@ -68,13 +71,14 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     for (const each of gateways.values()) each.freeAt = Math.min(each.freeAt, Math.max(now, each.askedAt));
     if (activeAt < Infinity) activeAt = now;
     if (nextAt < Infinity) nextAt = now;
+    if (standbyAt < Infinity) standbyAt = now;
     return wake(now);
   }
 
   /** What follows from a fact. One about a connection that is gone changes nothing. */
   function handle(fact, now) {
     const link = links().find((each) => each.number === fact.link);
-    if (link) ({ welcomed, ended, move, offered, delivers })[fact.is](link, fact, now);
+    if (link) ({ welcomed, ended, delivers, move, standby, asked })[fact.is](link, fact, now);
     return taken();
   }
 
@@ -109,29 +113,47 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
       if (!isUp(activeLink)) promote(now);
     } else {
       refreshed = 0;
-      adopt(link, now, false);
+      adopt(link, now);
     }
   }
 
   /** The standby takes the place of the active connection, which is gone or not there yet. */
   function promote(now) {
+    adopt(roused(now), now);
+  }
+
+  /** The standby, which is quiet no longer: it has to deliver soon, and is heard as often as any. */
+  function roused(now) {
     const link = standbyLink;
     link.liveness = liveness(policy, link.liveness.beatS, now);
     link.due = now + policy.promoteS;
     standbyLink = null;
-    adopt(link, now, true);
+    effects.push({ do: 'promote', link: link.number });
+    return link;
   }
 
-  function delivers(link) {
+  /** A gateway wants us at our standby: its own, or the home, which is let go once the standby delivers. */
+  function asked(link, { withinS }, now) {
+    if (nextLink) return; // it goes elsewhere already
+    if (!isUp(standbyLink)) {
+      move(link, { withinS }, now);
+      return;
+    }
+    if (withinS) moveUntil = now + withinS;
+    nextLink = roused(now);
+  }
+
+  function delivers(link, _, now) {
     link.due = Infinity;
+    if (link === nextLink) adopt(link, now);
   }
 
-  function adopt(link, now, isStandby) {
+  function adopt(link, now) {
     const before = activeLink;
     activeLink = link;
-    effects.push({ do: 'adopt', link: link.number, isStandby });
+    effects.push({ do: 'adopt', link: link.number });
     if (before && before !== link) {
-      if (isUp(before)) avoid(before.gateway, Math.max(now, moveUntil) + LEFT_S); // it asked us to leave
+      if (isUp(before)) leave(before.gateway, Math.max(now, moveUntil)); // it asked us to
       hangUp(before);
     }
     if (link === nextLink) nextLink = null;
@@ -139,7 +161,7 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     activeAt = nextAt = Infinity;
     moveUntil = -Infinity;
     if (standbyLink?.gateway === link.gateway) dropStandby();
-    if (hasStandby && !standbyLink) standbySoon(now);
+    standbySoon(now);
   }
 
   function ended(link, { code = 1006, advice = null, afterS = 0, problem: happened }, now) {
@@ -152,7 +174,7 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
       dial(gateway, isActive ? 'active' : isStandby ? 'standby' : 'next', now);
       return;
     }
-    if (advice === 'never' && isActive) {
+    if (advice === 'never' && isActive && code !== REPLACED_CODE) {
       if (!TOKEN_CODES.includes(code) || !canRefresh || refreshed >= REFRESHED_MAX) {
         state = 'given-up';
         hangUpAll();
@@ -164,19 +186,24 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     if (now - link.since >= policy.lastedS) gateway.failed = 0;
     // With a new token, never means now; to a quiet connection it means not for now.
     const meant = advice === 'never' && isActive ? 'now' : advice;
-    avoid(gateway, now + pauseS(policy, gateway.failed++, random, meant, afterS));
+    gateway.freeAt = Math.max(gateway.freeAt, now + pauseS(policy, gateway.failed++, random, meant, afterS));
     if (afterS > 0) gateway.askedAt = gateway.freeAt;
-    if (isActive) {
-      lostGateway = gateway;
-      lost(now, isUp(link));
-    } else if (isStandby) standbySoon(now);
-    else dialNext(now);
+    lostGateway = gateway;
+    if (isActive) lost(now, isUp(link));
+    else {
+      standbySoon(now); // the next one may have been the standby, or have made it give way
+      dialNext(now);
+    }
   }
 
   /** Nothing is active any more. */
   function lost(now, wasUp) {
     if (isUp(standbyLink)) {
       promote(now);
+      return;
+    }
+    if (isUp(nextLink)) {
+      adopt(nextLink, now);
       return;
     }
     state = 'connecting';
@@ -187,16 +214,18 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
     else dialActive(now);
   }
 
-  function offered(_, { url, ticket }, now) {
-    offer = { url, ticket, until: now + TICKET_S };
+  /** Where to keep the standby. One that is elsewhere goes there, but not while it is needed. */
+  function standby(link, { url, ticket }, now) {
+    if (nextLink || standbyLink?.gateway.url === url) return;
+    offer = url && { url, ticket, until: now + TICKET_S };
+    if (standbyLink) dropStandby();
+    dialStandby(now);
   }
 
   function move(link, { url, ticket, withinS = 0 }, now) {
     if (link === standbyLink) {
-      avoid(link.gateway, now + withinS + LEFT_S);
-      if (url) offered(link, { url, ticket }, now);
-      dropStandby();
-      dialStandby(now);
+      leave(link.gateway, now + withinS);
+      standby(link, { url, ticket }, now);
     } else if (link === activeLink && !nextLink) {
       moveUntil = now + withinS;
       if (!url || url === link.gateway.url) {
@@ -234,9 +263,10 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
   /** Dials any gateway that is free but the active one's, or says when one will be. */
   function dialAny(role, now) {
     const found = [...gateways.values()].filter((each) => each !== activeLink?.gateway);
-    const free = found.filter((each) => each.freeAt <= now);
-    if (!free.length) return Math.min(...found.map((each) => each.freeAt));
-    const others = free.filter((each) => each !== lostGateway);
+    const freeAt = (each) => (role === 'active' ? each.freeAt : Math.max(each.freeAt, each.leftUntil));
+    const free = found.filter((each) => freeAt(each) <= now);
+    if (!free.length) return Math.min(...found.map(freeAt));
+    const others = free.filter((each) => each !== lostGateway && each.leftUntil <= now);
     const among = others.length ? others : free;
     dial(among[Math.floor(random() * among.length)], role, now);
     return Infinity;
@@ -255,19 +285,19 @@ export function reunion(urls, policy, random, { standby: hasStandby = false, can
   function named(url) {
     let found = gateways.get(url);
     if (!found) {
-      found = { url, failed: 0, freeAt: -Infinity, askedAt: -Infinity };
+      found = { url, failed: 0, freeAt: -Infinity, askedAt: -Infinity, leftUntil: -Infinity };
       if (gateways.size < gatewaysMax) gateways.set(url, found);
     }
     return found;
   }
 
-  /** Leaves a gateway alone. */
-  function avoid(gateway, until) {
-    gateway.freeAt = Math.max(gateway.freeAt, until);
+  /** A gateway sends us away, at that time at the latest. */
+  function leave(gateway, at) {
+    gateway.leftUntil = Math.max(gateway.leftUntil, at + LEFT_S);
   }
 
   function standbySoon(now) {
-    standbyAt = now + random() * policy.standbySpreadS;
+    if (hasStandby && !standbyLink) standbyAt = now + random() * policy.standbySpreadS;
   }
 
   function dropStandby() {

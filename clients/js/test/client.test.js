@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Client, PushError, START } from '../src/index.js';
-import { A, B, World } from './world.js';
+import { A, B, C, World } from './world.js';
 
 const e1 = (seq) => ({ epoch: 'e1', seq });
 const why = (wanted) => (error) => error instanceof PushError && error.why === wanted;
@@ -334,6 +334,62 @@ test('the standby is promoted with the places of now in one round trip', async (
   assert.deepEqual(got, [5, 6, 7]);
   assert.equal(client.metrics.promotions, 1);
   assert.equal(client.gateway, B);
+  client.close();
+});
+
+for (const [who, ask] of [
+  ['its gateway', (home, standby) => standby.say({ type: 'standby' })],
+  ['the home', (home) => home.say({ type: 'move', url: '', why: 'promote', within_s: 5 })],
+]) {
+  test(`a standby that ${who} wants promoted takes over, and what both tell comes once`, async (t) => {
+    t.after(() => delete globalThis.location);
+    globalThis.location = { href: 'http://127.0.0.1:9/page' }; // in a page no URL is one as well
+    const world = new World();
+    const { client, socket, got } = await reading(world, { standby: true, urls: [A, B, C] });
+    await world.pass(0);
+    const [, standby] = world.sockets;
+    standby.welcome();
+    socket.msg('n', 5);
+    const sent = client.publish('n', 'on its way');
+    ask(socket, standby);
+    const [asked] = standby.of('standby');
+    assert.deepEqual(asked.channels, { n: e1(5) });
+    assert.deepEqual([client.gateway, client.health.hasStandby], [A, false]);
+    socket.msg('n', 6); // the home goes on meanwhile
+    standby.say({ type: 'ack', ref: asked.ref, channels: { n: e1(5) } });
+    standby.msg('n', 6, 7);
+    assert.equal(socket.closedWith, 1000);
+    assert.equal(client.gateway, B);
+    assert.deepEqual(standby.of('pub'), socket.of('pub'));
+    standby.say({ type: 'ack', ref: standby.of('pub')[0].ref, position: e1(8), repeat: true });
+    assert.equal((await sent).seq, 8);
+    assert.deepEqual(got, [5, 6, 7]);
+    const { promotions, moves, gaps, failures, recoveryS, duplicates } = client.metrics;
+    assert.deepEqual([promotions, moves, gaps, failures, recoveryS, duplicates], [1, 0, 0, 0, null, 1]);
+    await world.pass(0.01);
+    assert.equal(world.sockets.length, 3);
+    assert.ok(world.sockets[2].url.startsWith(C));
+    assert.equal(world.sockets[2].hello.standby, true);
+    standby.say({ type: 'standby' }); // it was said before our own word came there
+    assert.equal(client.metrics.promotions, 1);
+    client.close();
+  });
+}
+
+test('a promotion that a gateway refuses leaves the home where it was', async () => {
+  const world = new World();
+  const { client, socket, got } = await reading(world, { standby: true });
+  await world.pass(0);
+  const [, standby] = world.sockets;
+  standby.welcome();
+  standby.say({ type: 'standby' });
+  standby.say({ type: 'ack', ref: standby.of('standby')[0].ref, problem: { why: 'log-away', happened: 'no log' } });
+  assert.match(client.problem, /does not promote its standby: no log/);
+  assert.equal(standby.closedWith, 1000);
+  socket.msg('n', 5);
+  assert.deepEqual([client.gateway, client.state, got], [A, 'online', [5]]);
+  await world.pass(0.01);
+  assert.equal(world.sockets.length, 3); // another standby
   client.close();
 });
 

@@ -12,7 +12,7 @@ const PATIENCE_MS = 30_000;
 
 async function until(holds) {
   const end = Date.now() + PATIENCE_MS;
-  while (!holds()) {
+  while (!(await holds())) {
     assert.ok(Date.now() < end, `not within ${PATIENCE_MS} ms: ${holds}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -40,6 +40,12 @@ async function carryOn(t, client, elsewhere, happen) {
   for await (const item of sub) if (got.push(item.data) === COUNT) break;
   await publishing;
   return got;
+}
+
+function keyIn(folder) {
+  const key = join(folder, 'key');
+  writeFileSync(key, `${'0123456789abcdef'.repeat(4)}\n`, { mode: 0o600 });
+  return key;
 }
 
 const urlsOf = (all) => all.map(({ url }) => url);
@@ -82,6 +88,38 @@ test('a standby goes on where a frozen gateway stopped', { timeout: 2 * PATIENCE
   assert.equal(client.metrics.gaps, 0);
 });
 
+for (const who of ['the home', 'the gateway of the standby']) {
+  test(`a standby is promoted when ${who} is asked to`, { timeout: 2 * PATIENCE_MS }, async (t) => {
+    let key;
+    const all = await gateways(t, 3, (_, folder) => {
+      key = keyIn(folder);
+      return [...OPEN, '--token-key', key];
+    });
+    const authorization = `Bearer ${token(key, '--operate')}`;
+    const control = (gateway, verb, said) =>
+      fetch(`${gateway.url}/v1/control/${verb}`, { method: 'POST', body: JSON.stringify(said), headers: { authorization } });
+    const client = connect(t, { urls: urlsOf(all), standby: true, policy: { standbySpreadS: 0 } });
+    await until(() => client.health.hasStandby);
+    const home = homeOf(all, client);
+    const { session } = client;
+    const rolesAt = async (gateway) => (await (await control(gateway, 'sessions', {})).json()).sessions
+      .filter((each) => each.session === session).map(({ standby }) => (standby ? 'standby' : 'home'));
+    const quiet = await (async () => {
+      for (const each of all) if ((await rolesAt(each)).includes('standby')) return each;
+    })();
+    const third = all.find((each) => each !== home && each !== quiet);
+    const got = await carryOn(t, client, [third.url], async () => {
+      const answer = await control(who === 'the home' ? home : quiet, 'promote', { session });
+      assert.deepEqual([answer.status, await answer.json()], [202, { session, told: 1 }]);
+    });
+    assert.deepEqual(got, ALL);
+    await until(() => homeOf(all, client) === quiet && client.health.hasStandby);
+    const { promotions, moves, gaps, failures, brokenPromises } = client.metrics;
+    assert.deepEqual([promotions, moves, gaps, failures, brokenPromises], [1, 0, 0, 0, 0]);
+    await until(async () => `${await Promise.all([home, quiet, third].map(rolesAt))}` === ',home,standby');
+  });
+}
+
 test('a gateway that leaves is left without a gap', { timeout: 2 * PATIENCE_MS }, async (t) => {
   const all = await gateways(t, 2, (found) => (found.length ? [...OPEN, '--peer', found[0].url] : OPEN));
   const [other, home] = all;
@@ -97,8 +135,7 @@ test('a gateway that leaves is left without a gap', { timeout: 2 * PATIENCE_MS }
 test('a token that is refused is asked for again, and forbids what it does not allow', { timeout: PATIENCE_MS }, async (t) => {
   let key;
   const all = await gateways(t, 1, (_, folder) => {
-    key = join(folder, 'key');
-    writeFileSync(key, `${'0123456789abcdef'.repeat(4)}\n`, { mode: 0o600 });
+    key = keyIn(folder);
     return ['--token-key', key];
   });
   const good = token(key, '--subscribe', 'room:*', '--publish', 'room:*');

@@ -3,6 +3,7 @@ import { Client } from '../src/index.js';
 
 export const A = 'ws://127.0.0.1:1/v1/stream';
 export const B = 'ws://127.0.0.1:2/v1/stream';
+export const C = 'ws://127.0.0.1:3/v1/stream';
 
 class Socket {
   readyState = 0;
