@@ -112,6 +112,13 @@ def test_two_tabs_carry_on_when_a_gateway_is_killed(tmp_path: Path) -> None:
             page.until(lambda page=page: page.text("standby").startswith("warm at g"), "it has a standby")
             page.until(lambda page=page: page.text("of").startswith("of 100"), "the gateway tells its health")
             goes_on(page)
+        left = two.text("gateway")
+        two.press("promote")
+        two.until(lambda: two.text("promotions") == "1", "its standby takes over")
+        two.until(lambda: two.text("gateway") not in {"–", left}, "so it is at the other one")
+        two.until(lambda: two.text("switch").endswith("without a pause"), "and was never without one")
+        assert two.text("state") == "online"
+        goes_on(two)
         killed = one.text("gateway")
         os.kill(running.pids[killed], signal.SIGKILL)
         other = "g2" if killed == "g1" else "g1"
