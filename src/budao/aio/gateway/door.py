@@ -33,9 +33,11 @@ class Door(asyncio.Protocol):
     """One connection that speaks HTTP, until it becomes something else. It is also the `Exchange` of its current request."""
 
     __slots__ = (
+        "_became",
         "_body",
         "_events",
         "_is_busy",
+        "_is_full",
         "_is_last",
         "_request",
         "_transport",
@@ -60,10 +62,13 @@ class Door(asyncio.Protocol):
         self._events: deque[Event] = deque()
         self._is_busy = False
         """A request is being answered; the next one waits."""
+        self._is_full = False
+        """Its answers are not read: nothing more is answered until they are."""
         self._is_last = False
         """Nothing more is read."""
         self._was_served = False
         """A request was answered: silence after it is no error."""
+        self._became: SseConnection | WebSocket | None = None
 
     # ----------------------------------------------------------------------------------- what the transport says
 
@@ -86,7 +91,22 @@ class Door(asyncio.Protocol):
         except http1.BadRequest as bad:
             self._bad(bad)
         except Exception as problem:  # noqa: BLE001 - a mistake of ours ends this connection, and no other
-            self.gateway.mistake(self, problem)
+            self.gateway.mistake(self._became or self, problem)
+
+    def pause_writing(self) -> None:
+        """Who asks and does not read is read no further, or its answers would fill our memory."""
+        self._is_full = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._is_busy or self._transport is None:
+            return
+        if self._events:
+            self._answer_next()
+        elif not self._is_last:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Who has said everything may still be waiting for an answer."""
@@ -130,7 +150,7 @@ class Door(asyncio.Protocol):
     # ----------------------------------------------------------------------------------------------- requests
 
     def _take(self, events: Sequence[Event]) -> None:
-        if self._is_busy:
+        if self._is_busy or self._is_full:
             self._events.extend(events)
             if self._transport is not None:
                 self._transport.pause_reading()  # who asks faster than we answer waits in the kernel
@@ -155,7 +175,7 @@ class Door(asyncio.Protocol):
             self.due = min(self.due, self.gateway.now() + self.gateway.policy.head_s)
 
     def _whole(self) -> bool:
-        """A request is here in full. Whether the next one has to wait for its answer."""
+        """A request is here in full. Whether the next one has to wait: for its answer, or until answers are read."""
         request = self._request
         assert request is not None, "a body has a head"
         body = b"".join(self._body)
@@ -167,7 +187,7 @@ class Door(asyncio.Protocol):
             self._events.extend(self.reader.go_on())  # another protocol is not ours: it goes on as HTTP
         self._is_busy = True
         http_api.serve(self.gateway, self, request, body)
-        return self._is_busy
+        return self._is_busy or self._is_full
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """See `http_api.Exchange`."""
@@ -188,12 +208,17 @@ class Door(asyncio.Protocol):
         self.due = self.gateway.now() + self.gateway.policy.idle_s
         if self._is_last:
             self._end(b"")
+        elif self._is_full:
+            pass  # it goes on at `resume_writing`
         elif self._events:
-            events = tuple(self._events)
-            self._events.clear()
-            asyncio.get_running_loop().call_soon(self._go_on, events)
+            self._answer_next()
         else:
             transport.resume_reading()
+
+    def _answer_next(self) -> None:
+        events = tuple(self._events)
+        self._events.clear()
+        asyncio.get_running_loop().call_soon(self._go_on, events)
 
     def _go_on(self, events: Sequence[Event]) -> None:
         try:
@@ -201,8 +226,8 @@ class Door(asyncio.Protocol):
         except http1.BadRequest as bad:
             self._bad(bad)
         except Exception as problem:  # noqa: BLE001 - see above
-            self.gateway.mistake(self, problem)
-        if not self._is_busy and not self._is_last and self._transport is not None:
+            self.gateway.mistake(self._became or self, problem)
+        if not (self._is_busy or self._is_full or self._is_last) and self._transport is not None:
             self._transport.resume_reading()
 
     def stream(self, connection: SseConnection, headers: Mapping[str, str]) -> None:
@@ -214,6 +239,7 @@ class Door(asyncio.Protocol):
         transport = self._transport
         assert transport is not None, "it is connected"
         self._is_last = True
+        self._became = connection
         self.gateway.left_door(self)
         transport.set_protocol(connection)
         connection.begin(transport)
@@ -222,8 +248,8 @@ class Door(asyncio.Protocol):
     def _bad(self, bad: http1.BadRequest) -> None:
         if bad.before:  # they are good, and answered first
             self._take(bad.before)
-        if self._is_last or self._is_busy:
-            if self._is_busy:
+        if self._is_last or self._is_busy or self._events:
+            if self._is_busy or self._events:
                 self._is_last = True  # what is under way is answered; then it ends
             return
         self.gateway.metrics.count_error(BAD.get(bad.status, "head"))

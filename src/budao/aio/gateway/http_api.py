@@ -104,7 +104,12 @@ def serve(gateway: Gateway, exchange: Exchange, request: http1.Request, body: by
         )
         refuse(exchange, problem, {**cors, "allow": ", ".join(methods)})
         return
-    query = http1.parse_query(request.query)
+    try:
+        query = http1.parse_query(request.query)
+    except http1.BadRequest as bad:
+        gateway.metrics.count_error("head")
+        refuse(exchange, Problem(why="bad-request", happened=bad.problem), cors)
+        return
     if handler in OPEN:
         handler(gateway, exchange, request, body, Ask(query, None, cors))
         return
