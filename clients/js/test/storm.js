@@ -1,5 +1,4 @@
 /** A pretend network of gateways that are killed, frozen, cut off and drained, for one client with a standby. */
-import { Client } from '../src/index.js';
 import { POLICY } from '../src/policy.js';
 
 const TRIP_S = 0.01;
@@ -175,7 +174,7 @@ export class Net {
   #due = [];
   #number = 0;
 
-  constructor(random, count, policy = {}) {
+  constructor(Client, random, count, policy) {
     const net = this;
     this.random = random;
     this.gateways = Array.from({ length: count }, (_, number) => new Gateway(this, number));
