@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from budao.apps.gateway import read_settings
+from budao.apps.gateway import _target, read_settings
 from budao.model import BadSettings
-from budao.push import Slow
+from budao.push import Slow, Target
 from tests.live.redis_server import PATIENCE_S
 
 
@@ -191,6 +191,39 @@ def test_settings_state_bounds_and_channels_by_pattern() -> None:
     assert found.rules.of("chat:1").history_count == 7
     assert found.rules.of("chat:1").slow is Slow.CLOSE
     assert found.rules.of("news").history_count == 1_000
+
+
+def test_settings_state_how_connections_are_watched_and_moved() -> None:
+    found = read_settings(
+        """
+        [gateway]
+        write_high_bytes = 100_000
+        [watch]
+        look_s = 1.5
+        [watch.heartbeat]
+        quiet_s = 9
+        [watch.health]
+        strays_max = 0.4
+        [watch.block]
+        [ticket]
+        life_s = 4
+        [standby]
+        per_session_max = 2
+        [takeover]
+        """,
+        "here",
+    )
+    assert (found.watch.look_s, found.watch.heartbeat.quiet_s, found.ticket.life_s) == (1.5, 9.0, 4.0)
+    assert found.watch.outbox_bytes_max == 100_000
+    assert read_settings("[watch]\noutbox_bytes_max = 7", "here").watch.outbox_bytes_max == 7
+    with pytest.raises(BadSettings) as bad:
+        read_settings("[watch.heartbeat]\nlate_max = 0\n[ticket]\nlife_s = 1e9\n[standby]\nx = 1\n", "here")
+    assert [path for path, _ in bad.value.problems] == ["watch.heartbeat.late_max", "ticket.life_s", "standby.x"]
+
+
+def test_a_peer_is_told_to_clients_without_the_path_that_they_add() -> None:
+    for said in ("b=https://b.example:7440", "b=https://b.example:7440/", "b=https://b.example:7440/v1/stream"):
+        assert _target(said) == Target("b", "https://b.example:7440")
 
 
 def test_every_problem_of_the_settings_is_said_at_once() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         LookingAfter,
         Mover,
         TakeOverFailed,
+        WatchPolicy,
         read_ticket_keys,
         take_over,
     )
@@ -93,6 +94,7 @@ _HOMES = {
         "LookingAfter",
         "Mover",
         "TakeOverFailed",
+        "WatchPolicy",
         "read_ticket_keys",
         "take_over",
     ),
@@ -211,6 +213,7 @@ __all__ = [
     "TakeOverFailed",
     "Traffic",
     "Unauthorized",
+    "WatchPolicy",
     "as_coroutine",
     "campaign",
     "check_exposure",

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from budao.aio import (
     Mover,
     Presence,
     Store,
+    WatchPolicy,
     client_tls,
     read_ticket_keys,
     read_token,
@@ -41,7 +42,10 @@ from budao.push import (
     PacePolicy,
     PresencePolicy,
     SessionPolicy,
+    StandbyPolicy,
+    TakeoverPolicy,
     Target,
+    TicketPolicy,
     check_patterns,
     rules_of,
 )
@@ -90,28 +94,28 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewaySettings:
-    """What a settings file may state."""
-
-    gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
-    session: SessionPolicy = field(default_factory=SessionPolicy)
-    pace: PacePolicy = field(default_factory=PacePolicy)
-    presence: PresencePolicy = field(default_factory=PresencePolicy)
-    leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
-    rules: ChannelRules = field(default_factory=ChannelRules)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Tables:
     gateway: GatewayPolicy = field(default_factory=GatewayPolicy)
     session: SessionPolicy = field(default_factory=SessionPolicy)
     pace: PacePolicy = field(default_factory=PacePolicy)
     presence: PresencePolicy = field(default_factory=PresencePolicy)
     leaving: LeavingPolicy = field(default_factory=LeavingPolicy)
+    watch: WatchPolicy = field(default_factory=WatchPolicy)
+    """With the tables `watch.heartbeat`, `watch.health` and `watch.block`."""
+    ticket: TicketPolicy = field(default_factory=TicketPolicy)
+    standby: StandbyPolicy = field(default_factory=StandbyPolicy)
+    takeover: TakeoverPolicy = field(default_factory=TakeoverPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings(_Tables):
+    """What a settings file may state."""
+
+    rules: ChannelRules = field(default_factory=ChannelRules)
 
 
 def read_settings(text: str | bytes, source: str) -> GatewaySettings:
-    """Settings of a gateway: tables `gateway`, `session`, `pace`, `leaving`, `presence`, and `channels` with a table for each pattern, first match first.
+    """Settings of a gateway: a table for each policy, and `channels` with a table for each pattern, first match first.
 
     Raises:  BadSettings with every problem.
     """
@@ -134,14 +138,11 @@ def read_settings(text: str | bytes, source: str) -> GatewaySettings:
         problems += bad.problems
     if problems:
         raise BadSettings(problems)
-    return GatewaySettings(
-        gateway=tables.gateway,
-        session=tables.session,
-        pace=tables.pace,
-        leaving=tables.leaving,
-        presence=tables.presence,
-        rules=rules,
-    )
+    found = {each.name: getattr(tables, each.name) for each in fields(_Tables)}
+    watch = stated.tables.get("watch", {})
+    if "outbox_bytes_max" not in watch:  # who has no room left is blocked, however much room that is
+        found["watch"] = replace(tables.watch, outbox_bytes_max=tables.gateway.write_high_bytes)
+    return GatewaySettings(rules=rules, **found)
 
 
 async def serve(wanted: Wanted) -> None:
@@ -151,7 +152,7 @@ async def serve(wanted: Wanted) -> None:
 
     Raises:  BadSettings, LogError, OSError, TakeOverFailed, before anybody is served.
     """
-    settings = GatewaySettings() if wanted.settings is None else _settings_of(wanted.settings)
+    settings = read_settings("", "no file") if wanted.settings is None else _settings_of(wanted.settings)
     token_keys = _token_keys(wanted)
     access = _access(wanted, None if token_keys is None else token_keys.value)
     certificates = _certificates(wanted)
@@ -177,6 +178,7 @@ async def serve(wanted: Wanted) -> None:
             policy=settings.gateway,
             session_policy=settings.session,
             pace_policy=settings.pace,
+            watch_policy=settings.watch,
             access=access,
             tls=certificates,
             rules=settings.rules,
@@ -189,6 +191,9 @@ async def serve(wanted: Wanted) -> None:
             keys=None if ticket_keys is None else ticket_keys.value,
             targets=targets,
             leaving_policy=settings.leaving,
+            standby_policy=settings.standby,
+            takeover_policy=settings.takeover,
+            ticket_policy=settings.ticket,
             about=about,
             log_is_shared=wanted.data is None and wanted.log != "memory:",
         )
@@ -266,7 +271,7 @@ def _remarks(wanted: Wanted, targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _target(said: str) -> Target:
-    """A peer: URL, or NAME=URL."""
+    """A peer: URL, or NAME=URL. Clients add the path of their transport themselves, so that is left out."""
     name, equals, url = said.partition("=")
     if not equals or "://" in name:
         name, url = "", said
@@ -277,7 +282,7 @@ def _target(said: str) -> Target:
         is_good = False
     if not is_good:
         raise BadSettings([("peer", f"{said!r} is neither URL nor NAME=URL, such as b=https://b.example:7440")])
-    return Target(name, url)
+    return Target(name, url.rstrip("/").removesuffix("/v1/stream"))
 
 
 def _listening(gateway: Gateway, access: Access, *, as_json: bool) -> str:

@@ -79,7 +79,7 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
         "--settings",
         type=Path,
         metavar="FILE.toml",
-        help="tables gateway, session, pace, leaving, presence, and channels by pattern",
+        help="tables gateway, session, pace, leaving, presence, watch, ticket, standby, takeover, and channels by pattern",
     )
     add("--tls-certificate", type=Path, metavar="FILE", help="who we are (PEM); switches TLS on")
     add("--tls-key", type=Path, metavar="FILE", help="its private key")

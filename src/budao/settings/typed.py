@@ -81,7 +81,10 @@ class _Reading:
             return kind(**given)
         except BadSettings as bad:
             for wrong, problem in bad.problems:
-                self._note((*path, *wrong.split(".")), problem)
+                parts = wrong.split(".")
+                if path and len(parts) > 1 and parts[0] == path[-1]:
+                    del parts[0]  # it calls itself as its table is called
+                self._note((*path, *parts), problem)
         except ValueError as bad:
             self._note(path, str(bad))
         raise _Wrong

@@ -15,6 +15,7 @@ from budao.aio.gateway.looking_after import LookingAfter
 from budao.aio.gateway.metrics import GatewayMetrics
 from budao.aio.gateway.mover import Mover
 from budao.aio.gateway.policy import GatewayPolicy
+from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.gateway.tickets import read_ticket_keys
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Taken",
     "Taking",
     "Visitor",
+    "WatchPolicy",
     "Watcher",
     "read_ticket_keys",
     "take_over",
