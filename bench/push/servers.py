@@ -211,7 +211,7 @@ def ours(folder: Path, *, sse: bool = False, tls: bool = False, codec: str = "js
     command += ["--anonymous-subscribe", "**", "--anonymous-publish", "**", "--json"]
     # The sink opens everything at once and does not come back when it is told to: it would be paced.
     settings = folder / "gateway.toml"
-    settings.write_text("[pace]\nrate_per_s = 1_000_000\nburst = 100_000\n")
+    settings.write_text("[pace]\nrate_per_s = 1_000_000\nburst = 100_000\n[gateway]\npublishes_per_s = 1e9\n")
     command += ["--settings", str(settings)]
     if tls:
         made, key = certificate(folder)

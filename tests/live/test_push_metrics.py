@@ -11,12 +11,13 @@ from pathlib import Path
 import httpx
 
 from budao.aio import client_tls
-from budao.aio.gateway import Certificates, Gateway, GatewayPolicy
+from budao.aio.gateway import Access, Certificates, Gateway, GatewayPolicy
 from budao.aio.gateway.mover import Mover
 from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.logs import MemoryLog
-from budao.push import START, Hello, LeavingPolicy, Move, PacePolicy, Position, Pub, Standby, Target, Welcome
+from budao.push import START, Grant, Hello, LeavingPolicy, Move, PacePolicy, Position, Pub, Standby, Target, Welcome
 from budao.wire import TicketKeys
+from budao.wire.tokens import TokenKeys, sign_development_token
 from tests.live.certificates import Authority
 from tests.live.push_raw import (
     SlowReader,
@@ -178,6 +179,32 @@ def test_silence_after_an_answer_is_no_error_and_silence_before_any_request_is()
             assert not any(errors.values())
             assert await answer_to(gateway.port, b"") == b""
             assert {kind for kind, count in errors.items() if count} == {"head"}
+
+    play(story)
+
+
+def test_whoever_publishes_too_fast_over_http_is_told_when_to_come_back_and_others_are_not() -> None:
+    async def story() -> None:
+        policy = GatewayPolicy(publishes_per_s=0.01, publishes_burst=3)
+        keys = TokenKeys.of_secret("k" * 32)
+        access = Access(keys=keys, anonymous=Grant(subject="anonymous", publish=("**",)))
+        async with (
+            gateway_over(policy=policy, access=access) as gateway,
+            httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as http,
+        ):
+            one = {"channel": "c", "data": 1}
+            batch = await http.post("/v1/publish", json={"messages": [one] * 4})
+            assert ["error" in each for each in batch.json()["results"]] == [False, False, False, True]
+            late = await http.post("/v1/publish", json=one)
+            assert late.status_code == 429
+            assert int(late.headers["retry-after"]) > 1
+            assert late.json()["error"]["why"] == "rate"
+            for subject in ("ann", "bob"):
+                token = sign_development_token("k" * 32, subject=subject, now=gateway.wall())
+                headers = {"authorization": f"Bearer {token}"}
+                answers = [(await http.post("/v1/publish", json=one, headers=headers)).status_code for _ in range(4)]
+                assert answers == [200, 200, 200, 429]
+            assert gateway.metrics.publish_refusals["rate"] == 4
 
     play(story)
 

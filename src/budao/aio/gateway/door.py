@@ -189,6 +189,12 @@ class Door(asyncio.Protocol):
         http_api.serve(self.gateway, self, request, body)
         return self._is_busy or self._is_full
 
+    @property
+    def peer(self) -> str:
+        """See `http_api.Exchange`."""
+        found = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(found[0]) if isinstance(found, tuple) else ""
+
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """See `http_api.Exchange`."""
         request, transport = self._request, self._transport

@@ -35,6 +35,7 @@ from budao.aio.gateway.metrics import KINDS_OF_ENDS, GatewayMetrics
 from budao.aio.gateway.movable import Listening
 from budao.aio.gateway.policy import GatewayPolicy
 from budao.aio.gateway.publisher import Publisher
+from budao.aio.gateway.rates import Rates
 from budao.aio.gateway.sampler import WatchPolicy
 from budao.aio.gateway.sending import find_send_all
 from budao.aio.gateway.tcp import TcpConnection
@@ -144,6 +145,8 @@ class Gateway:
         self.policy = GatewayPolicy() if policy is None else policy
         self.session_policy = SessionPolicy() if session_policy is None else session_policy
         self.rules = ChannelRules() if rules is None else rules
+        self.rates = Rates(rate_per_s=self.policy.publishes_per_s, burst=float(self.policy.publishes_burst))
+        """Of those who publish over HTTP."""
         self._dice = SystemRandom()
         self._names: list[str] = []
         self.name = name or f"gateway-{self._dice.getrandbits(24):06x}"

@@ -60,6 +60,12 @@ class Http2Stream(asyncio.Transport):
 
     # --------------------------------------------------------------------------------------------- exchange
 
+    @property
+    def peer(self) -> str:
+        """See `http_api.Exchange`."""
+        found = self.get_extra_info("peername")
+        return str(found[0]) if isinstance(found, tuple) else ""
+
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer."""
         if self.is_gone or self._is_closing:

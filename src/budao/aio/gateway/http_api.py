@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from budao.aio.gateway.metrics import CONTENT_TYPE
 from budao.aio.gateway.sse import SseConnection, Wish
 from budao.model import RemoteWireError
-from budao.push import Draft, Grant, Members, Placed, Problem
+from budao.push import Draft, Grant, Members, Placed, Problem, prefix_of
 from budao.wire import format_retry_after, http1, parse_traceparent, publish_body
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Exchange(Protocol):
 
     transport: str
     """The label of `metrics.TRANSPORTS` of a stream that begins here: `sse` or `h2`."""
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end, without its port; empty if that is not known."""
 
     @property
     def is_gone(self) -> bool:
@@ -219,11 +223,16 @@ def _publish(gateway: Gateway, exchange: Exchange, request: http1.Request, body:
     gathering = _Gathering(exchange, publishing, ask.cors, len(drafts))
     if not drafts:
         gathering.answer()
+    name = f"prefix {prefix_of(exchange.peer)}" if grant is gateway.access.anonymous else f"subject {grant.subject}"
+    now = gateway.now()
     for index, draft in enumerate(drafts):
         done = partial(gathering.done, index)
         refused = _refusal(grant, draft)
+        if refused is None and (after_s := gateway.rates.take(name, now)) > 0.0:
+            happened = f"more than {gateway.policy.publishes_per_s:g} messages a second; it was not published"
+            refused = Problem(why="rate", happened=happened, after_s=after_s)
         if refused is not None:
-            gateway.metrics.count_publish_refusal("forbidden")
+            gateway.metrics.count_publish_refusal(refused.why)
         else:
             refused = gateway.publisher.add(draft, done)
         if refused is not None:

@@ -58,6 +58,10 @@ class GatewayPolicy:
     """Messages that may wait to be durable; further ones are refused."""
     publishes_max: int = 4
     """Calls of `publish` that the log may have in hand at once. Others wait, and so make larger batches."""
+    publishes_per_s: float = 10_000.0
+    """Messages one subject may publish over HTTP, over time; without a token, one peer prefix. Beyond, they are refused one by one."""
+    publishes_burst: int = 20_000
+    """Messages it may publish over HTTP at once after a quiet spell."""
     sends_directly: bool = True
     """Whether messages for many readers go straight to the kernel where their transport holds nothing back."""
     deflates: bool = False
@@ -88,6 +92,8 @@ class GatewayPolicy:
         check.count("reads_max", self.reads_max, 1, 10_000)
         check.count("publishing_max", self.publishing_max, 1, 10_000_000)
         check.count("publishes_max", self.publishes_max, 1, 1_000)
+        check.number("publishes_per_s", self.publishes_per_s, 0.001, 1e9)
+        check.count("publishes_burst", self.publishes_burst, 1, 1_000_000_000)
         if not check.problems:
             check.need(
                 self.write_low_bytes < self.write_high_bytes,
