@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -41,6 +42,8 @@ class GatewayProcess:
     def wait(self) -> None:
         """Until it listens."""
         assert self._process.stdout is not None
+        there, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+        assert there, "the gateway neither listens nor ends"
         said = self._process.stdout.readline()
         assert said, f"the gateway ended with {self._process.wait(PATIENCE_S)} before it listened"
         self.url = f"http://127.0.0.1:{int(said)}"
