@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from budao.aio.gateway import Access, Gateway, Mover
 from budao.aio.gateway.tickets import TicketOffice, read_ticket_keys
-from budao.aio.logs import LogServer
+from budao.aio.logs import LogServer, MemoryLog
 from budao.model import Wall
-from budao.push import Grant, Hello, Move, Position, Standby
+from budao.push import Grant, Hello, LeavingPolicy, Move, Position, Standby, Target
 from budao.wire import TicketKeys, push_frames, websocket
 from tests.live.push_moving import CHANNELS, GatewayProcess, Reader, SseReader, Traffic
 from tests.live.push_raw import play
@@ -101,6 +103,32 @@ def test_nobody_misses_anything_when_a_gateway_drains_under_traffic(tmp_path: Pa
 async def _stopped(traffic: Traffic, more: int) -> dict[str, int]:
     await traffic.more(more)
     return await traffic.stop()
+
+
+def test_a_browser_that_can_only_come_back_to_the_same_name_is_told_to_take_its_time() -> None:
+    async def main() -> None:
+        async with MemoryLog() as log, Gateway(log, access=Access(anonymous=Grant(subscribe=("**",)))) as gateway:
+            mover = Mover(gateway, targets=[Target("b", "http://127.0.0.1:1")], leaving_policy=LeavingPolicy(lag_s=0.0))
+            streams = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(5)]
+            for _, writer in streams:
+                writer.write(b"GET /v1/events?channel=c HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with asyncio.timeout(PATIENCE_S):
+                for reader, _ in streams:
+                    await reader.readuntil(b"event: welcome")
+                mover.drain()
+                said = [await reader.read(-1) for reader, _ in streams]
+            for _, writer in streams:
+                writer.close()
+            mover.close()
+        pauses = []
+        for each in said:
+            assert b"event: move" in each
+            (pause,) = re.findall(rb"event: bye\nretry: (\d+)\n", each)
+            pauses.append(int(pause))
+        assert all(1_000 <= pause <= 3_000 for pause in pauses), pauses
+        assert len(set(pauses)) > 1
+
+    asyncio.run(main())
 
 
 def test_a_client_that_does_not_move_is_let_go_when_its_time_is_over(tmp_path: Path, keys: Path) -> None:

@@ -200,7 +200,10 @@ class Mover:
         connection.move(target.url, ticket, within_s=within_s)
         if isinstance(connection, SseConnection):
             # It has one connection only, and opens the next when this one ends.
-            connection.close("moved", detail="its messages go on at the other gateway")
+            # Where its URL leads here, it comes back here: not at once, and not all together.
+            connection.close(
+                "moved", after_s=self.gateway.come_back_s(), detail="its messages go on at the other gateway"
+            )
 
     # --------------------------------------------------------------------------------------------------- standbys
 
