@@ -161,17 +161,23 @@ Effect = Dial | Adopt | Promote | HangUp | GiveUp
 class _Gateway:
     """What is known of one gateway."""
 
-    __slots__ = ("backoff", "free_at", "ghosts", "ghosts_until", "url")
+    __slots__ = ("backoff", "free_at", "ghosts", "ghosts_until", "left_until", "url")
 
     def __init__(self, url: str, backoff: Backoff) -> None:
         self.url = url
         self.backoff = backoff
         self.free_at = -inf
         """It is left alone until then."""
+        self.left_until = -inf
+        """It asked us to leave: until then it is our home only if there is no other, and never our standby."""
         self.ghosts = 0
         """Connections that we gave up before they were answered. It may read our hello there after a later one, and then replaces us
         by ourselves."""
         self.ghosts_until = -inf
+
+    def free_for(self, role: Role) -> float:
+        """When it may be dialled."""
+        return self.free_at if role is Role.ACTIVE else max(self.free_at, self.left_until)
 
     def gave_up(self, link: _Link, now: Mono) -> None:
         """We hang up."""
@@ -379,7 +385,7 @@ class Reunion:
         if before is not None and before is not link:
             before.gateway.gave_up(before, now)
             if before.is_up:  # it asked us to leave
-                before.gateway.free_at = max(before.gateway.free_at, now + LEFT_S, self._move_until + LEFT_S)
+                before.gateway.left_until = max(before.gateway.left_until, now + LEFT_S, self._move_until + LEFT_S)
             effects += (HangUp(link=before.number),)
         if link is self._next:
             self._next = None
@@ -454,7 +460,7 @@ class Reunion:
     def _move(self, link: _Link, fact: Offered, now: Mono) -> tuple[Effect, ...]:
         if link is self._standby:
             self._standby = None
-            link.gateway.free_at = max(link.gateway.free_at, now + fact.within_s + LEFT_S)
+            link.gateway.left_until = max(link.gateway.left_until, now + fact.within_s + LEFT_S)
             if fact.url is not None:
                 self._offer = (fact.url, fact.ticket, now + TICKET_S)
             self._standby_at = now
@@ -492,9 +498,9 @@ class Reunion:
         self._active_at = inf
         if self._active is not None:
             return ()
-        gateway = self._choose(None, now)
-        if gateway is None or gateway.free_at > now:
-            self._active_at = inf if gateway is None else gateway.free_at
+        gateway = self._choose(Role.ACTIVE, now)
+        if gateway is None or gateway.free_for(Role.ACTIVE) > now:
+            self._active_at = inf if gateway is None else gateway.free_for(Role.ACTIVE)
             return ()
         return self._dial(gateway, Role.ACTIVE, now)
 
@@ -502,9 +508,9 @@ class Reunion:
         self._next_at = inf
         if self._active is None or self._next is not None or now > self._move_until:
             return ()  # it stays where it is until it is sent away
-        gateway = self._choose(self._active.gateway, now)
-        if gateway is None or gateway.free_at > now:
-            self._next_at = inf if gateway is None else gateway.free_at
+        gateway = self._choose(Role.NEXT, now)
+        if gateway is None or gateway.free_for(Role.NEXT) > now:
+            self._next_at = inf if gateway is None else gateway.free_for(Role.NEXT)
             return ()
         return self._dial(gateway, Role.NEXT, now)
 
@@ -515,10 +521,10 @@ class Reunion:
         offer, self._offer = self._offer, None
         if offer is not None and now < offer[2] and offer[0] != self._active.gateway.url:
             return self._dial(self._named(offer[0]), Role.STANDBY, now, ticket=offer[1])
-        gateway = self._choose(self._active.gateway, now)
-        if gateway is None or gateway.free_at > now:
+        gateway = self._choose(Role.STANDBY, now)
+        if gateway is None or gateway.free_for(Role.STANDBY) > now:
             # With one gateway there is nowhere to stand by, until another one is named.
-            self._standby_at = now + TICKET_S if gateway is None else gateway.free_at
+            self._standby_at = now + TICKET_S if gateway is None else gateway.free_for(Role.STANDBY)
             return ()
         return self._dial(gateway, Role.STANDBY, now)
 
@@ -533,13 +539,18 @@ class Reunion:
             self._next = link
         return (Dial(link.number, gateway.url, role, self._beat_s, ticket),)
 
-    def _choose(self, avoided: _Gateway | None, now: Mono) -> _Gateway | None:
+    def _choose(self, role: Role, now: Mono) -> _Gateway | None:
         """The gateway that is free, or is so first; among several, any, or the first as they were given."""
+        avoided = None if self._active is None else self._active.gateway
         found = [each for each in self._gateways.values() if each is not avoided]
         if not found:
             return None
-        soonest = min(found, key=lambda each: (max(each.free_at, now), each is self._lost_gateway))
-        free = [each for each in found if each.free_at <= now and each is not self._lost_gateway]
+
+        def is_last_choice(each: _Gateway) -> bool:
+            return each is self._lost_gateway or each.left_until > now
+
+        soonest = min(found, key=lambda each: (max(each.free_for(role), now), is_last_choice(each)))
+        free = [each for each in found if each.free_for(role) <= now and not is_last_choice(each)]
         # Those that are free are as good as each other, so without a draw the first one given wins.
         return self._rng.choice(free) if free and self.policy.is_shuffled else soonest
 

@@ -188,6 +188,16 @@ def test_a_move_opens_the_new_home_beside_the_old_one() -> None:
     assert told.wake() == [Dial(3, "b", Role.ACTIVE, 2.0)]  # not the one that sent us away
 
 
+def test_who_loses_its_new_home_at_once_goes_back_to_the_one_that_sent_it_away_if_there_is_no_other() -> None:
+    told = Told("a", "b")
+    told.welcome(1)
+    told.tell(Offered(link=1, url="b", within_s=10.0))
+    assert told.welcome(2) == [Adopt(link=2), HangUp(link=1)]
+    told.tell(Ended(link=2))
+    assert told.wake() == [Dial(3, "a", Role.ACTIVE, 2.0)]
+    assert told.now < 1.0  # and it is not without a home until the old one has surely left
+
+
 def test_a_ticket_that_is_not_accepted_is_followed_by_the_token() -> None:
     told = Told()
     told.welcome(1)
