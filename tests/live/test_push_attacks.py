@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 
-from budao.aio.gateway import Gateway, http_api
+from budao.aio.gateway import Access, Gateway, http_api
 from tests.live.push_raw import answer_to, gateway_over, hang_up, play, raw, until
 from tests.live.redis_server import PATIENCE_S
 
@@ -99,3 +100,30 @@ def test_who_asks_and_never_reads_the_answers_is_read_no_further_and_then_gets_t
         return list(gateway.doors)
 
     play(story, uvloop=uvloop)
+
+
+@pytest.mark.parametrize("said", ["", "Authorization: Bearer x.y.z\r\n"])
+def test_a_body_of_somebody_who_may_say_nothing_is_not_kept(said: str) -> None:
+    async def story() -> None:
+        async with gateway_over(access=Access()) as gateway:
+            size = 4 * 1024 * 1024
+            reader, writer = await raw(gateway.port)
+            head = f"POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{said}Content-Length: {size}\r\n\r\n"
+            tracemalloc.start()
+            try:
+                writer.write(head.encode())
+                for _ in range(63):
+                    writer.write(bytes(size // 64))
+                    await writer.drain()
+                await until(lambda: bool(gateway.doors) and writer.transport.get_write_buffer_size() == 0)
+                await asyncio.sleep(0.1)
+                kept, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert kept < size // 2
+            writer.write(bytes(size // 64))
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+            await hang_up(writer)
+
+    play(story)

@@ -39,6 +39,7 @@ class Door(asyncio.Protocol):
         "_is_busy",
         "_is_full",
         "_is_last",
+        "_keeps_body",
         "_request",
         "_transport",
         "_was_served",
@@ -59,6 +60,7 @@ class Door(asyncio.Protocol):
         """When it is ended unless it has got on: the gateway looks now and then."""
         self._request: http1.Request | None = None
         self._body: list[bytes] = []
+        self._keeps_body = False
         self._events: deque[Event] = deque()
         self._is_busy = False
         """A request is being answered; the next one waits."""
@@ -159,11 +161,13 @@ class Door(asyncio.Protocol):
             if isinstance(event, http1.Request):
                 self._request = event
                 self._body.clear()
+                self._keeps_body = http_api.takes_body(self.gateway, event)
                 self.due = self.gateway.now() + self.gateway.policy.body_s
                 if event.expects_continue and event.body_bytes != 0 and self._transport is not None:
                     self._transport.write(CONTINUE)
             elif isinstance(event, http1.Body):
-                self._body.append(event.data)
+                if self._keeps_body:
+                    self._body.append(event.data)
             elif self._whole() and index + 1 < len(events):
                 self._events.extend(events[index + 1 :])
                 return

@@ -194,7 +194,8 @@ class Http2Connection(asyncio.Protocol):
         stream = self.streams.get(number)
         if stream is None or stream.is_served:
             return
-        stream.body.append(bytes(event.data))
+        if stream.keeps_body:
+            stream.body.append(bytes(event.data))
         stream.body_bytes += len(event.data)
         self._body_bytes += len(event.data)
         body_bytes_max = self.gateway.policy.body_bytes_max

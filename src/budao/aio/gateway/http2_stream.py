@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from budao.aio.gateway import http_api
 from budao.aio.gateway.sse import SseConnection
 from budao.wire import http1
 
@@ -32,6 +33,7 @@ class Http2Stream(asyncio.Transport):
         "due",
         "is_gone",
         "is_served",
+        "keeps_body",
         "link",
         "number",
         "request",
@@ -49,6 +51,7 @@ class Http2Stream(asyncio.Transport):
         """When its body must be whole."""
         self.body: list[bytes] = []
         self.body_bytes = 0
+        self.keeps_body = http_api.takes_body(link.gateway, request)
         self.is_served = False
         self.is_gone = False
         self.size = 0

@@ -127,6 +127,16 @@ def serve(gateway: Gateway, exchange: Exchange, request: http1.Request, body: by
     handler(gateway, exchange, request, body, Ask(query, grant, cors))
 
 
+def takes_body(gateway: Gateway, request: http1.Request) -> bool:
+    """Whether a body is read at all: only of those who may say something. Others would fill our memory with what is refused anyway."""
+    if request.method != "POST" or request.body_bytes == 0:
+        return False
+    try:
+        return isinstance(who(gateway, request.headers, http1.parse_query(request.query)), Grant)
+    except http1.BadRequest:
+        return False
+
+
 def token_of(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) -> str | None:
     """The token of a request, if it has one."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
