@@ -4,7 +4,7 @@ All channels are one stream, with a subject for each. A message carries its plac
 the message its publisher believes to be the latest (`Nats-Expected-Last-Subject-Sequence`): so a channel's numbers have no holes,
 however many gateways publish to it. Its feed listens to what the stream republishes once it is stored, and reads what it missed.
 
-    async with NatsLog("nats://10.0.0.1,10.0.0.2,10.0.0.3", policy=StreamPolicy(replicas=3)) as log: ...
+    async with open_log("nats://10.0.0.1,10.0.0.2,10.0.0.3?replicas=3") as log: ...  # of budao.adapters.logs
 
 What differs from the embedded log: a channel of which no message is retained has no head any more, and begins a new life with
 the next message.
