@@ -34,7 +34,7 @@ class MisbehavingServer:
     /mend/N/K          answers 503 K times, then 200; N tells tests apart
     /hang              reads the request and says nothing
     /hang-once/N       the same the first time for each N, then 200
-    /late-once/N       answers 200 half a second late the first time for each N, then at once
+    /late-once/N       answers 200 two seconds late the first time for each N, then at once
     /reset             reads the request and resets the connection
     /reset-body        promises 100 bytes, sends 10, and resets
     /half              promises 100 bytes, sends 10, and says it will send no more (half-close)
@@ -142,7 +142,7 @@ class MisbehavingServer:
                     if what == "hang-once":
                         self._until_left(connection)
                         return False
-                    self.stopping.wait(0.5)
+                    self.stopping.wait(2.0)
                 connection.sendall(_reply(200, b"ok"))
                 return True
             case "hang":
