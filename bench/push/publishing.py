@@ -47,7 +47,9 @@ async def _publish(port: int, publishers: int, seconds: float) -> tuple[float, l
             number += 1
             body = b'{"channel":"c%d","data":%s}' % (channel, servers.payload(number))
             began = time.monotonic()
-            writer.write(b"POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(
+                b"POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
             length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
